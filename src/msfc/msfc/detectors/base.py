@@ -1,0 +1,177 @@
+"""The seam between detectors and the codec: what a *split detector* can do.
+
+A split detector is an instance segmentation model cut behind its feature pyramid (FPN). The
+half in front of the cut (:meth:`SplitDetector.preprocess`, :meth:`SplitDetector.extract`) runs on
+the robot, the half behind it (:meth:`SplitDetector.infer`) on the GPU machine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Size = tuple[int, int]
+"""Height and width, in pixels or in feature cells."""
+
+Pyramid = dict[str, Tensor]
+"""Feature maps by level name (``p2`` .. ``p6``), each N x C x h x w."""
+
+PyramidHook = Callable[[Pyramid], Pyramid]
+"""Takes the extracted pyramid and returns the one that the heads see."""
+
+
+@dataclass(frozen=True)
+class ImageSizes:
+    """The three sizes of each image of a batch; all that the heads need to know of the images.
+
+    Attributes:
+        source: height and width of each source image in pixels; results have this scale.
+        valid: height and width of each image after resizing, before padding.
+        padded: height and width of the network input, common to the batch.
+    """
+
+    source: tuple[Size, ...]
+    valid: tuple[Size, ...]
+    padded: Size
+
+    def __post_init__(self) -> None:
+        if len(self.source) != len(self.valid):
+            raise ValueError(
+                f'{len(self.source)} source sizes but {len(self.valid)} valid sizes: '
+                'give one of each per image'
+            )
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Preprocessed images.
+
+    Attributes:
+        tensor: N x 3 x H x W float32, normalised and padded.
+        sizes: the sizes of its images.
+    """
+
+    tensor: Tensor
+    sizes: ImageSizes
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Ground truth of one image, in source pixels.
+
+    Attributes:
+        boxes: K x 4 float32, x1 y1 x2 y2.
+        labels: K int64, contiguous class index from 0 (no background class).
+        masks: K x H x W bool.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Detected instances of one image, in source pixels, best score first.
+
+    Attributes:
+        boxes: K x 4 float32, x1 y1 x2 y2.
+        scores: K float32 in [0, 1].
+        labels: K int64, contiguous class index from 0 (no background class).
+        masks: K x H x W bool.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, threshold: float) -> Instances:
+        """Return the instances whose score is at least ``threshold``."""
+        keep = self.scores >= threshold
+        return Instances(
+            self.boxes[keep], self.scores[keep], self.labels[keep], self.masks[keep]
+        )
+
+
+class SplitDetector(nn.Module, ABC):
+    """An instance segmentation model that can be cut behind its feature pyramid.
+
+    Attributes:
+        class_names: names of the classes; a label is an index into them.
+        feature_channels: channels C of every pyramid level.
+        strides: stride of each level in network input pixels, finest first, without ``p6``.
+        size_divisibility: the network input is padded to a multiple of this.
+    """
+
+    class_names: tuple[str, ...]
+    feature_channels: int
+    strides: dict[str, int]
+    size_divisibility: int
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return what :func:`msfc.detectors.build_detector` needs to build this architecture.
+
+        The result is JSON-serialisable and has the key ``type``.
+        """
+
+    @abstractmethod
+    def preprocess(self, images: Sequence[Tensor]) -> ImageBatch:
+        """Resize, normalise and pad images.
+
+        Args:
+            images: N tensors 3 x H x W, uint8, RGB; sizes may differ.
+        """
+
+    @abstractmethod
+    def extract(self, batch: ImageBatch) -> Pyramid:
+        """Compute the pyramid ``p2`` .. ``p6`` of a batch."""
+
+    @abstractmethod
+    def infer(self, pyramid: Pyramid, sizes: ImageSizes) -> list[Instances]:
+        """Turn a pyramid into instances, one result per image, at source resolution.
+
+        ``infer(extract(batch), batch.sizes)`` equals the unsplit model's own output exactly.
+        """
+
+    @abstractmethod
+    def losses(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Targets],
+        hook: PyramidHook | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the detector's own training losses.
+
+        Args:
+            images: N tensors 3 x H x W, uint8, RGB.
+            targets: ground truth of each image.
+            hook: if given, the heads see ``hook(pyramid)`` in place of the pyramid.
+
+        Returns:
+            Scalar losses by name; their sum is the objective.
+        """
+
+    def pyramid_sizes(self, padded: Size) -> dict[str, Size]:
+        """Return the size of each level ``p2`` .. ``p6`` for a padded network input size."""
+        sizes = {
+            level: (-(-padded[0] // stride), -(-padded[1] // stride))
+            for level, stride in self.strides.items()
+        }
+        coarsest = sizes[max(self.strides, key=lambda level: self.strides[level])]
+        sizes['p6'] = (-(-coarsest[0] // 2), -(-coarsest[1] // 2))
+        return sizes
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the parameters are on."""
+        return next(self.parameters()).device

@@ -1,0 +1,1 @@
+"""Three-step training: the detector, the codec in the frozen detector, both end to end."""

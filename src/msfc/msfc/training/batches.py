@@ -1,0 +1,68 @@
+"""Training batches as a pure function of (seed, step, iteration), so that a resume is exact."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from msfc.data import CocoDataset, Example
+
+
+def iteration_seed(seed: int, step: str, iteration: int, salt: int = 0) -> int:
+    """Return the seed of one iteration's random choices, a 63-bit number."""
+    entropy = [seed, zlib.crc32(step.encode()), iteration, salt]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Batch:
+    """The examples of one iteration; a plain object, which Fabric passes on as it is."""
+
+    def __init__(self, examples: list[Example]) -> None:
+        self.examples = examples
+
+
+class TrainingBatches(Dataset[Batch]):
+    """The batches of a training step; item ``k`` is the batch of iteration ``k``.
+
+    Every image is seen once per epoch, in an order of the epoch's own, each time mirrored or not
+    at random.
+
+    Args:
+        dataset: the images.
+        batch_size: images per iteration, over all processes.
+        seed: of the experiment.
+        step: name of the training step.
+        rank: number of this process.
+        world_size: number of processes; each gets its share of a batch.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        batch_size: int,
+        seed: int,
+        step: str,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size % world_size:
+            raise ValueError(f'{world_size} processes cannot share batches of {batch_size}')
+        self._dataset, self._batch_size = dataset, batch_size
+        self._seed, self._step = seed, step
+        self._rank, self._world_size = rank, world_size
+
+    def _order(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng(iteration_seed(self._seed, self._step, epoch, salt=1))
+        return rng.permutation(len(self._dataset))
+
+    def __getitem__(self, iteration: int) -> Batch:
+        rng = np.random.default_rng(iteration_seed(self._seed, self._step, iteration, salt=2))
+        mirror = rng.random(self._batch_size) < 0.5
+        examples = []
+        for slot in range(self._rank, self._batch_size, self._world_size):
+            epoch, place = divmod(iteration * self._batch_size + slot, len(self._dataset))
+            example = self._dataset[int(self._order(epoch)[place])]
+            examples.append(example.flipped() if mirror[slot] else example)
+        return Batch(examples)

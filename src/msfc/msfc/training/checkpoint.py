@@ -1,0 +1,65 @@
+"""Training checkpoints: safetensors and JSON, written so that a kill never leaves half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# safetensors needs names for the optimiser's state: parameter number, then entry.
+_OPTIMIZER = 'optimizer/'
+_MODEL = 'model/'
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: Optimizer, progress: dict[str, Any]
+) -> None:
+    """Write weights, optimiser state and progress (JSON-serialisable) to one file."""
+    tensors: dict[str, Tensor] = {
+        _MODEL + name: value.detach().contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    for index, state in optimizer.state_dict()['state'].items():
+        for key, value in state.items():
+            tensor = torch.as_tensor(value).detach().contiguous().cpu()
+            tensors[f'{_OPTIMIZER}{index}/{key}'] = tensor
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.partial')
+    save_file(tensors, partial, metadata={'progress': json.dumps(progress)})
+    os.replace(partial, path)
+
+
+def read_progress(path: Path) -> dict[str, Any] | None:
+    """Return the progress of a checkpoint, or None where there is none."""
+    if not path.is_file():
+        return None
+    with safe_open(path, framework='pt') as file:
+        progress: dict[str, Any] = json.loads(file.metadata()['progress'])
+    return progress
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    """Load weights and optimiser state that :func:`save_checkpoint` wrote for the same model.
+
+    Raises:
+        RuntimeError: the weights are another model's.
+    """
+    weights: dict[str, Tensor] = {}
+    state: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, framework='pt') as file:
+        for name in file.keys():
+            if name.startswith(_MODEL):
+                weights[name.removeprefix(_MODEL)] = file.get_tensor(name)
+            else:
+                index, key = name.removeprefix(_OPTIMIZER).split('/')
+                state.setdefault(int(index), {})[key] = file.get_tensor(name)
+    model.load_state_dict(weights)
+    groups = optimizer.state_dict()['param_groups']
+    optimizer.load_state_dict({'state': state, 'param_groups': groups})

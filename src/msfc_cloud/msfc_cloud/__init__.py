@@ -1,0 +1,1 @@
+"""The cloud-side node: compressed features in, instances out."""

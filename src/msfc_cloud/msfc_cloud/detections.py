@@ -1,0 +1,47 @@
+"""Instances as vision_msgs/Detection2DArray, where that package is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from std_msgs.msg import Header
+
+from msfc.detectors.base import Instances
+
+try:
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+except ImportError:
+    Detection2DArray = None
+
+
+def detections_message(
+    instances: Instances, header: Header, class_names: Sequence[str]
+) -> Any:
+    """Return a vision_msgs/Detection2DArray.
+
+    Args:
+        instances: K instances.
+        header: the header of the camera image.
+        class_names: names of the classes, by label.
+
+    Returns:
+        The boxes, unrounded; ``class_id`` is the name of the class and ``id`` the value of the
+        instance in the label map.
+    """
+    message = Detection2DArray(header=header)
+    items = zip(
+        instances.boxes.tolist(), instances.scores.tolist(), instances.labels.tolist(), strict=True
+    )
+    for index, ((x1, y1, x2, y2), score, label) in enumerate(items):
+        detection = Detection2D(header=header, id=str(index + 1))
+        detection.bbox.center.position.x = (x1 + x2) / 2
+        detection.bbox.center.position.y = (y1 + y2) / 2
+        detection.bbox.size_x = x2 - x1
+        detection.bbox.size_y = y2 - y1
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.class_id = class_names[label]
+        result.hypothesis.score = score
+        detection.results.append(result)
+        message.detections.append(detection)
+    return message

@@ -1,0 +1,29 @@
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
+pytest.importorskip('vision_msgs', reason='vision_msgs is not installed')
+
+import torch
+from msfc.detectors.base import Instances
+from msfc_cloud.detections import detections_message
+from std_msgs.msg import Header
+
+
+def test_detections():
+    instances = Instances(
+        boxes=torch.tensor([[10.0, 20.0, 40.5, 60.0]]),
+        scores=torch.tensor([0.75]),
+        labels=torch.tensor([1]),
+        masks=torch.zeros((1, 80, 80), dtype=torch.bool),
+    )
+    header = Header(frame_id='camera_optical_frame')
+    message = detections_message(instances, header, ('mug', 'ball'))
+    assert message.header == header
+    (detection,) = message.detections
+    assert detection.header == header
+    assert detection.id == '1'
+    centre = detection.bbox.center.position
+    assert (centre.x, centre.y) == (25.25, 40.0)
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (30.5, 40.0)
+    (result,) = detection.results
+    assert (result.hypothesis.class_id, result.hypothesis.score) == ('ball', 0.75)

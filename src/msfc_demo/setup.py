@@ -1,0 +1,20 @@
+from setuptools import setup
+
+NAME = 'msfc_demo'
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='The demo of MSFC: camera, edge and cloud as separate processes',
+    license='Apache-2.0',
+    maintainer='The MSFC developers',
+    maintainer_email='maintainers@msfc.invalid',
+    packages=[NAME],
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+    ],
+    install_requires=['setuptools'],
+    zip_safe=True,
+    entry_points={'console_scripts': ['demo = msfc_demo.main:main']},
+)

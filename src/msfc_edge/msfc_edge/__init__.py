@@ -1,0 +1,1 @@
+"""The camera-side node: images in, compressed features out."""

@@ -1,0 +1,1 @@
+"""What the nodes of MSFC share: managed node, worker thread, QoS, parameters, messages."""

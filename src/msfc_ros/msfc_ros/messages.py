@@ -1,0 +1,183 @@
+"""Between the library's types and the messages, in both directions.
+
+Byte arrays go in as :class:`array.array`: rclpy takes those as they are, but checks every element
+of anything else, which takes 48 ms per megabyte of a numpy array.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray, LabelClass, LabelInfo
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from msfc.codec.packet import FeaturePacket
+from msfc.detectors.base import Instances, Size
+
+_PACKET_FIELDS = tuple(field.name for field in fields(FeaturePacket) if field.name != 'data')
+
+MASK_INSIDE = 255
+"""Value of a mask's pixels on the object."""
+
+
+def to_bytes_field(data: Any) -> array.array[int]:
+    """Return contiguous bytes as the type that a ``uint8[]`` field takes without checking."""
+    values = array.array('B')
+    values.frombytes(memoryview(data).cast('B'))
+    return values
+
+
+def packet_to_message(packet: FeaturePacket, header: Header) -> CompressedFeature:
+    """Make a message of a packet.
+
+    Args:
+        packet: the packet.
+        header: the header of the camera image.
+    """
+    message = CompressedFeature(header=header)
+    for name in _PACKET_FIELDS:
+        setattr(message, name, getattr(packet, name))
+    message.data = to_bytes_field(packet.data)
+    return message
+
+
+def packet_from_message(message: CompressedFeature) -> FeaturePacket:
+    """Return what a message says as a packet; its payload is not copied."""
+    values = {name: getattr(message, name) for name in _PACKET_FIELDS}
+    return FeaturePacket(**values, data=message.data)
+
+
+def instances_to_message(
+    instances: Instances, header: Header, size: Size, class_names: Sequence[str]
+) -> InstanceArray:
+    """Make a message of detected or true instances.
+
+    Boxes are widened to whole pixels and to all pixels of the mask, and cut at the image border.
+    An instance with nothing inside the image has a box and a mask without pixels.
+
+    Args:
+        instances: K instances; the masks are K x H x W.
+        header: the header of the camera image.
+        size: height and width of the camera image in pixels.
+        class_names: names of the classes, by label.
+    """
+    masks = instances.masks.cpu().numpy().astype(bool, copy=False)
+    boxes = instances.boxes.cpu().numpy()
+    scores = instances.scores.tolist()
+    labels = instances.labels.tolist()
+    found = []
+    for index in range(len(labels)):
+        x1, y1, x2, y2 = _whole_box(boxes[index], masks[index], size)
+        crop = masks[index, y1:y2, x1:x2].astype(np.uint8) * MASK_INSIDE
+        found.append(
+            Instance(
+                id=index + 1,
+                class_id=labels[index],
+                class_name=class_names[labels[index]],
+                score=scores[index],
+                x=x1,
+                y=y1,
+                width=x2 - x1,
+                height=y2 - y1,
+                mask=to_bytes_field(np.ascontiguousarray(crop).reshape(-1)),
+            )
+        )
+    return InstanceArray(
+        header=header, image_height=size[0], image_width=size[1], instances=found
+    )
+
+
+def instances_from_message(message: InstanceArray) -> Instances:
+    """Return the instances of a message; boxes are in whole pixels.
+
+    Raises:
+        ValueError: if a box leaves the image or a mask does not have its box's size.
+    """
+    height, width, count = message.image_height, message.image_width, len(message.instances)
+    masks = torch.zeros((count, height, width), dtype=torch.bool)
+    boxes = torch.zeros((count, 4), dtype=torch.float32)
+    for index, item in enumerate(message.instances):
+        right, bottom = item.x + item.width, item.y + item.height
+        if right > width or bottom > height:
+            raise ValueError(
+                f'instance {item.id} reaches to column {right}, row {bottom} of an image of '
+                f'{width} x {height} pixels'
+            )
+        if len(item.mask) != item.width * item.height:
+            raise ValueError(
+                f'the mask of instance {item.id} has {len(item.mask)} bytes, but its box has '
+                f'{item.width} x {item.height} pixels'
+            )
+        crop = np.frombuffer(item.mask, np.uint8).reshape(item.height, item.width)
+        masks[index, item.y : bottom, item.x : right] = torch.from_numpy(crop > 0)
+        boxes[index] = torch.tensor([item.x, item.y, right, bottom])
+    return Instances(
+        boxes=boxes,
+        scores=torch.tensor([item.score for item in message.instances], dtype=torch.float32),
+        labels=torch.tensor([item.class_id for item in message.instances], dtype=torch.int64),
+        masks=masks,
+    )
+
+
+def image_to_message(image: NDArray[Any], header: Header, encoding: str) -> Image:
+    """Make an image message.
+
+    Args:
+        image: H x W or H x W x C, uint8 or uint16, as the encoding says.
+        header: the header of the camera image.
+        encoding: ``bgr8``, ``mono16`` and so on, as sensor_msgs/image_encodings.hpp names them.
+    """
+    pixels = np.ascontiguousarray(image)
+    little = pixels.astype(pixels.dtype.newbyteorder('<'), copy=False)
+    return Image(
+        header=header,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=pixels.strides[0],
+        data=to_bytes_field(little.reshape(-1).view(np.uint8)),
+    )
+
+
+def label_info_message(
+    model: str, class_names: Sequence[str], score_threshold: float, header: Header
+) -> LabelInfo:
+    """Make the message that says what the labels mean.
+
+    Args:
+        model: fingerprint of the model.
+        class_names: names of the classes, by label.
+        score_threshold: instances with a lower score are not published.
+        header: when this came to hold.
+    """
+    return LabelInfo(
+        header=header,
+        model=model,
+        score_threshold=score_threshold,
+        classes=[LabelClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
+    )
+
+
+def _whole_box(
+    box: NDArray[np.float32], mask: NDArray[np.bool_], size: Size
+) -> tuple[int, int, int, int]:
+    """Return x1 y1 x2 y2 in whole pixels: the box and every pixel of the mask, in the image."""
+    x1, y1 = np.floor(box[:2]).astype(int)
+    x2, y2 = np.ceil(box[2:]).astype(int)
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    if rows.size:
+        x1, x2 = min(x1, columns[0]), max(x2, columns[-1] + 1)
+        y1, y2 = min(y1, rows[0]), max(y2, rows[-1] + 1)
+    height, width = size
+    x1, x2 = int(np.clip(x1, 0, width)), int(np.clip(x2, 0, width))
+    y1, y2 = int(np.clip(y1, 0, height)), int(np.clip(y2, 0, height))
+    return x1, y1, max(x1, x2), max(y1, y2)

@@ -1,0 +1,19 @@
+from setuptools import setup
+
+NAME = 'msfc_ros'
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='What the nodes of MSFC share',
+    license='Apache-2.0',
+    maintainer='The MSFC developers',
+    maintainer_email='maintainers@msfc.invalid',
+    packages=[NAME],
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+    ],
+    install_requires=['setuptools'],
+    zip_safe=True,
+)

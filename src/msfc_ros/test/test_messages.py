@@ -1,0 +1,148 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
+
+from msfc.codec.packet import FeaturePacket
+from msfc.detectors.base import Instances
+from msfc_msgs.msg import CompressedFeature
+from msfc_ros.messages import (
+    instances_from_message,
+    instances_to_message,
+    label_info_message,
+    packet_from_message,
+    packet_to_message,
+    to_bytes_field,
+)
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+
+NAMES = ('mug', 'ball', 'cone')
+
+
+def make_header():
+    header = Header(frame_id='camera_optical_frame')
+    header.stamp.sec, header.stamp.nanosec = 12, 34
+    return header
+
+
+def make_packet():
+    return FeaturePacket(
+        sequence=7,
+        image_height=480,
+        image_width=640,
+        valid_height=240,
+        valid_width=320,
+        padded_height=256,
+        padded_width=320,
+        channels=2,
+        feature_height=8,
+        feature_width=10,
+        bit_depth=4,
+        coding=0,
+        model='0123456789abcdef',
+        preprocess_time=0.5,
+        backbone_time=0.25,
+        encode_time=0.125,
+        pack_time=0.0625,
+        data=bytes(range(80)),
+    )
+
+
+def test_message_has_the_fields_of_the_packet():
+    fields = {field.name for field in dataclasses.fields(FeaturePacket)}
+    assert set(CompressedFeature.get_fields_and_field_types()) == fields | {'header'}
+
+
+def test_packet_survives_the_wire():
+    packet, header = make_packet(), make_header()
+    data = serialize_message(packet_to_message(packet, header))
+    message = deserialize_message(data, CompressedFeature)
+    assert message.header == header
+    received = packet_from_message(message)
+    assert bytes(received.data) == packet.data
+    assert dataclasses.replace(received, data=packet.data) == packet
+
+
+@pytest.mark.parametrize('data', [b'', b'\x01\x02', bytearray(3), np.arange(6, dtype='<u2')])
+def test_bytes_field(data):
+    assert bytes(to_bytes_field(data)) == bytes(data)
+
+
+def make_instances():
+    masks = torch.zeros((3, 20, 30), dtype=torch.bool)
+    masks[0, 2:6, 3:9] = True
+    masks[1, 10:15, 20:30] = True  # beyond its box
+    return Instances(
+        boxes=torch.tensor([[2.5, 1.2, 9.7, 6.0], [21.0, 11.0, 25.0, 14.0], [-4, 18, 3, 26]]),
+        scores=torch.tensor([0.9, 0.8, 0.7]),
+        labels=torch.tensor([2, 0, 1]),
+        masks=masks,
+    )
+
+
+def test_instances_to_message():
+    message = instances_to_message(make_instances(), make_header(), (20, 30), NAMES)
+    assert message.header == make_header()
+    assert (message.image_height, message.image_width) == (20, 30)
+    boxes = [(i.x, i.y, i.width, i.height) for i in message.instances]
+    assert boxes == [(2, 1, 8, 5), (20, 10, 10, 5), (0, 18, 3, 2)]
+    assert [i.class_name for i in message.instances] == ['cone', 'mug', 'ball']
+    assert [i.id for i in message.instances] == [1, 2, 3]
+    for item in message.instances:
+        assert len(item.mask) == item.width * item.height
+        assert set(item.mask) <= {0, 255}
+
+
+def test_instances_survive():
+    instances = make_instances()
+    message = instances_to_message(instances, make_header(), (20, 30), NAMES)
+    back = instances_from_message(message)
+    assert torch.equal(back.masks, instances.masks)
+    assert torch.equal(back.labels, instances.labels)
+    torch.testing.assert_close(back.scores, instances.scores)
+    assert back.boxes.tolist() == [[2, 1, 10, 6], [20, 10, 30, 15], [0, 18, 3, 20]]
+
+
+def test_box_outside_the_image_is_empty():
+    instances = Instances(
+        boxes=torch.tensor([[40.0, 5.0, 50.0, 9.0]]),
+        scores=torch.ones(1),
+        labels=torch.zeros(1, dtype=torch.int64),
+        masks=torch.zeros((1, 20, 30), dtype=torch.bool),
+    )
+    (item,) = instances_to_message(instances, make_header(), (20, 30), NAMES).instances
+    assert item.width == 0
+    assert len(item.mask) == 0
+
+
+def test_no_instances():
+    none = Instances(
+        boxes=torch.zeros((0, 4)),
+        scores=torch.zeros(0),
+        labels=torch.zeros(0, dtype=torch.int64),
+        masks=torch.zeros((0, 20, 30), dtype=torch.bool),
+    )
+    message = instances_to_message(none, make_header(), (20, 30), NAMES)
+    back = instances_from_message(message)
+    assert len(back) == 0
+    assert back.masks.shape == (0, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'words'),
+    [('x', 28, 'reaches to column 36'), ('width', 9, 'has 40 bytes, but its box has 9 x 5')],
+)
+def test_instances_that_cannot_be(name, value, words):
+    message = instances_to_message(make_instances(), make_header(), (20, 30), NAMES)
+    setattr(message.instances[0], name, value)
+    with pytest.raises(ValueError, match=words):
+        instances_from_message(message)
+
+
+def test_label_info():
+    message = label_info_message('0123456789abcdef', NAMES, 0.5, make_header())
+    assert [(c.class_id, c.class_name) for c in message.classes] == list(enumerate(NAMES))

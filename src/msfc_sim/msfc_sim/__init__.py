@@ -1,0 +1,1 @@
+"""A simulated robot camera over a tabletop: scenes, camera model, data set and live nodes."""

@@ -1,0 +1,101 @@
+"""A live simulated camera that moves over tabletops.
+
+Publishes ``image_raw`` (sensor_msgs/Image, bgr8), ``camera_info`` (sensor_msgs/CameraInfo) and
+``ground_truth`` (msfc_msgs/InstanceArray). Its scenes are of the split ``clip``, on which nothing
+is trained.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
+from typing import Any
+
+import cv2
+from std_msgs.msg import Header
+
+from msfc_ros.node import run
+from msfc_ros.parameters import declare
+from msfc_sim.messages import camera_info_message, ground_truth_message
+from msfc_sim.stream import CameraFrame, StreamNode
+
+
+class CameraNode(StreamNode):
+    """A MuJoCo camera.
+
+    Args:
+        **kwargs: for :class:`rclpy.node.Node`.
+
+    Raises:
+        ValueError: if a parameter has a value that it cannot have.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('camera_node', **kwargs)
+        self._seed: int = declare(
+            self,
+            'seed',
+            0,
+            'Number of the first scene; the same seed shows the same.',
+            limits=(0, 2**31 - 1),
+            read_only=True,
+        )
+        self._width: int = declare(
+            self, 'width', 640, 'Width of the images in pixels.', limits=(64, 4096), read_only=True
+        )
+        self._height: int = declare(
+            self,
+            'height',
+            480,
+            'Height of the images in pixels.',
+            limits=(64, 4096),
+            read_only=True,
+        )
+        self._shot: int = declare(
+            self,
+            'frames_per_scene',
+            100,
+            'Frames after which the next scene is set up, which takes a few seconds.',
+            limits=(1, 2**31 - 1),
+            read_only=True,
+        )
+
+    def frames(self) -> Iterator[CameraFrame]:
+        """Set up the first scene and return the frames of all.
+
+        Raises:
+            ValueError: if MuJoCo cannot draw here.
+        """
+        frames = self._film()
+        try:
+            first = next(frames)
+        except Exception as error:  # each way of drawing fails in its own way
+            raise ValueError(
+                f'MuJoCo cannot draw here ({type(error).__name__}: {error}); without a screen it '
+                f'needs EGL or OSMesa, now MUJOCO_GL={os.environ.get("MUJOCO_GL", "")}. Debian, '
+                'Ubuntu: apt-get install libegl1 libgl1-mesa-dri (or: libosmesa6)'
+            ) from error
+        return chain((first,), frames)
+
+    def _film(self) -> Iterator[CameraFrame]:
+        # MuJoCo looks for a way of drawing as it is imported.
+        from msfc_sim.objects import CLASS_NAMES
+        from msfc_sim.path import Shot
+
+        size = (self._height, self._width)
+        for scene in count(self._seed):
+            shot = Shot('clip', scene, self._width, self._height)
+            for frame in shot.frames(self._shot):
+                header = Header()
+                yield CameraFrame(
+                    cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
+                    camera_info_message(header, size, shot.fovy),
+                    ground_truth_message(frame.labels, frame.masks, header, size, CLASS_NAMES),
+                )
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node until SIGINT or SIGTERM."""
+    sys.exit(run(CameraNode, args))

@@ -1,0 +1,71 @@
+"""A simulated camera's frames as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from msfc_msgs.msg import InstanceArray
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from msfc.detectors.base import Instances, Size
+from msfc_ros.messages import instances_to_message
+
+
+def ground_truth_message(
+    labels: Sequence[int],
+    masks: Sequence[np.ndarray],
+    header: Header,
+    size: Size,
+    class_names: Sequence[str],
+) -> InstanceArray:
+    """Make a message of the true instances; every score is 1.
+
+    Args:
+        labels: class of each of K objects.
+        masks: H x W bool each, the visible part.
+        header: the header of the camera image.
+        size: height and width of the camera image in pixels.
+        class_names: names of the classes, by label.
+    """
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        box[:] = x, y, x + width, y + height
+    instances = Instances(
+        boxes=torch.from_numpy(boxes),
+        scores=torch.ones(len(masks)),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        masks=torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *size), bool)),
+    )
+    return instances_to_message(instances, header, size, class_names)
+
+
+def camera_info_message(header: Header, size: Size, fovy: float) -> CameraInfo:
+    """Make the calibration of an ideal pinhole camera.
+
+    Args:
+        header: the header of the camera image.
+        size: height and width of the camera image in pixels.
+        fovy: vertical field of view in degrees, as MuJoCo has it.
+
+    Returns:
+        Square pixels, no distortion, the principal point in the middle of the image; pixel
+        centres have whole coordinates, as in sensor_msgs/CameraInfo.
+    """
+    height, width = size
+    focal = float(0.5 * height / np.tan(np.deg2rad(fovy) / 2))
+    x, y = (width - 1) / 2, (height - 1) / 2
+    return CameraInfo(
+        header=header,
+        height=height,
+        width=width,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=[focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )

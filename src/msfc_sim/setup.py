@@ -1,0 +1,39 @@
+from pathlib import Path
+
+from setuptools import setup
+
+NAME = 'msfc_sim'
+HERE = Path(__file__).resolve().parent
+
+# rosbag2's bags are folders.
+CLIPS = sorted(path.name for path in (HERE / 'clips').iterdir() if path.is_dir())
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='A simulated robot camera over a tabletop',
+    license='Apache-2.0',
+    maintainer='The MSFC developers',
+    maintainer_email='maintainers@msfc.invalid',
+    packages=[NAME],
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        *(
+            (
+                f'share/{NAME}/clips/{clip}',
+                sorted(str(path.relative_to(HERE)) for path in (HERE / 'clips' / clip).iterdir()),
+            )
+            for clip in CLIPS
+        ),
+    ],
+    install_requires=['setuptools'],
+    zip_safe=True,
+    entry_points={
+        'console_scripts': [
+            'camera_node = msfc_sim.camera_node:main',
+            'clip_player = msfc_sim.clip_player:main',
+            'record_clip = msfc_sim.record_clip:main',
+        ]
+    },
+)

@@ -1,0 +1,214 @@
+"""What the tests with ROS 2 share: a graph of their own, a probe node, nodes as processes."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TIMEOUT = 60.0
+
+
+@pytest.fixture(scope='session')
+def ros_environment():
+    """Keep this run's graph to this machine and apart from that of others."""
+    values = {
+        'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'OMP_NUM_THREADS': '1',
+    }
+    saved = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    yield values
+    for name, value in saved.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope='session')
+def ros(ros_environment):
+    """Start rclpy in this process."""
+    import rclpy
+
+    rclpy.init()
+    yield rclpy
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def probe(ros):
+    """Return a node that talks with the nodes under test."""
+    probe = Probe()
+    yield probe
+    probe.close()
+
+
+@pytest.fixture
+def start_node(ros_environment, tmp_path):
+    """Return a function that starts a node as a process; all end with the test."""
+    processes = []
+
+    def start(package, executable, *arguments, **parameters):
+        process = NodeProcess(package, executable, arguments, parameters, tmp_path)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+@pytest.fixture(scope='session')
+def model_directory(tmp_path_factory):
+    """Write a small model with random weights; return its directory."""
+    from detector_models import MODELS
+    from msfc.codec import MSFC, MSFCConfig
+    from msfc.model import SplitModel
+    from msfc.model_file import save_model
+
+    torch.manual_seed(0)
+    detector = MODELS['torchvision'].make().eval()
+    codec = MSFC(MSFCConfig(channels=detector.feature_channels, code_channels=8))
+    directory = tmp_path_factory.mktemp('model')
+    save_model(SplitModel(detector, codec, bit_depth=4), directory)
+    return directory
+
+
+def camera_image(height=120, width=160, seconds=7):
+    """Return an image message of smooth noise with a header of its own."""
+    from msfc_ros.messages import image_to_message
+    from std_msgs.msg import Header
+
+    rng = np.random.default_rng(seconds)
+    pixels = np.kron(rng.integers(0, 256, (height // 8, width // 8, 3)), np.ones((8, 8, 1)))
+    header = Header(frame_id='camera_optical_frame')
+    header.stamp.sec, header.stamp.nanosec = seconds, 250_000_000
+    return image_to_message(pixels.astype(np.uint8), header, 'bgr8')
+
+
+class Probe:
+    """Publishes, subscribes, calls; waits for conditions while it spins."""
+
+    def __init__(self):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.node = rclpy.create_node('probe')
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+
+    def close(self):
+        """Leave the graph."""
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+    def wait(self, condition, what, timeout=TIMEOUT):
+        """Spin until a condition holds and return its value."""
+        end = time.monotonic() + timeout
+        while not (value := condition()):
+            assert time.monotonic() < end, f'waited {timeout:.0f} s in vain for {what}'
+            self.executor.spin_once(timeout_sec=0.05)
+        return value
+
+    def spin(self, seconds):
+        """Spin for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def listen(self, message_type, topic, qos=10):
+        """Subscribe; return the list that messages are added to."""
+        messages = []
+        self.node.create_subscription(message_type, topic, messages.append, qos)
+        return messages
+
+    def publisher(self, message_type, topic, qos=10):
+        """Create a publisher and wait for its first subscriber."""
+        publisher = self.node.create_publisher(message_type, topic, qos)
+        self.wait(publisher.get_subscription_count, f'a subscriber of {topic}')
+        return publisher
+
+    def wait_for_publisher(self, topic):
+        """Wait until somebody publishes a topic."""
+        self.wait(lambda: self.node.count_publishers(topic), f'a publisher of {topic}')
+
+    def call(self, service_type, name, request):
+        """Call a service that may safely be called again; return its response."""
+        client = self.node.create_client(service_type, name)
+        self.wait(client.service_is_ready, f'service {name}')
+        # A server that has not yet discovered this client loses the answer without a word.
+        for _ in range(10):
+            future = client.call_async(request)
+            end = time.monotonic() + 6
+            while not future.done() and time.monotonic() < end:
+                self.executor.spin_once(timeout_sec=0.05)
+            if future.done():
+                break
+        else:
+            raise AssertionError(f'service {name} does not answer')
+        self.node.destroy_client(client)
+        return future.result()
+
+    def diagnostics(self):
+        """Listen to the diagnostics; return a function that gives a task's latest values."""
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        arrays = self.listen(DiagnosticArray, '/diagnostics')
+
+        def values(task):
+            for array in reversed(arrays):
+                for status in array.status:
+                    if status.name.endswith(f': {task}'):
+                        return {item.key: item.value for item in status.values}
+            return {}
+
+        return values
+
+
+class NodeProcess:
+    """A node in a process of its own, started as `ros2 run` would."""
+
+    def __init__(self, package, executable, arguments, parameters, folder):
+        from ament_index_python.packages import get_package_prefix
+
+        command = [str(Path(get_package_prefix(package)) / 'lib' / package / executable)]
+        command += [*arguments, '--ros-args']
+        for name, value in parameters.items():
+            command += ['-p', f'{name.replace("__", ".")}:={value}']
+        self._log = folder / f'{executable}_{len(list(folder.iterdir()))}.log'
+        with self._log.open('w') as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def output(self):
+        """What it has printed so far."""
+        return self._log.read_text()
+
+    def running(self):
+        """Return whether it still runs."""
+        return self._process.poll() is None
+
+    def wait(self, timeout=TIMEOUT):
+        """Wait for its end; return the exit status."""
+        return self._process.wait(timeout)
+
+    def stop(self, number=signal.SIGINT, timeout=20.0):
+        """Ask it to end; return the exit status."""
+        self._process.send_signal(number)
+        return self._process.wait(timeout)
+
+    def kill(self):
+        """End it in any case."""
+        if self.running():
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()

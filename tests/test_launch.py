@@ -1,0 +1,102 @@
+"""The launch files, where ROS 2's launch is installed (its wheels have none)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parent.parent / 'launch'
+FILES = ('bringup.launch.py', 'edge.launch.py', 'cloud.launch.py')
+NAV2_ARGUMENTS = {
+    'namespace', 'params_file', 'use_sim_time', 'autostart', 'use_respawn', 'log_level',
+}  # fmt: skip
+
+pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
+pytest.importorskip('launch', reason="ROS 2's launch is not installed: it is not on PyPI")
+pytest.importorskip('launch_ros', reason="ROS 2's launch_ros is not installed: it is not on PyPI")
+
+from launch import LaunchContext
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from msfc_msgs.msg import CompressedFeature, InstanceArray
+from ros_fixtures import TIMEOUT, camera_image
+from sensor_msgs.msg import Image
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_arguments(file):
+    description = PythonLaunchDescriptionSource(str(LAUNCH / file)).get_launch_description(
+        LaunchContext()
+    )
+    arguments = {argument.name: argument for argument in description.get_launch_arguments()}
+    assert NAV2_ARGUMENTS | {'model', 'device'} <= set(arguments)
+    assert all(argument.description for argument in arguments.values())
+
+
+@pytest.fixture
+def launch(ros_environment, tmp_path):
+    """Return a function that runs a launch file; it is interrupted with the test."""
+    processes = []
+
+    def start(file, **arguments):
+        script = (
+            'import json, sys\n'
+            'from launch import LaunchService, LaunchDescription\n'
+            'from launch.actions import IncludeLaunchDescription\n'
+            'file, arguments = sys.argv[1], json.loads(sys.argv[2])\n'
+            'service = LaunchService()\n'
+            'service.include_launch_description(LaunchDescription([\n'
+            '    IncludeLaunchDescription(file, launch_arguments=arguments.items())]))\n'
+            'sys.exit(service.run())\n'
+        )
+        command = [sys.executable, '-c', script, str(LAUNCH / file), json.dumps(arguments)]
+        with (tmp_path / 'launch.log').open('w') as log:
+            process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, 'ROS_LOG_DIR': str(tmp_path)},
+            )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(20)
+
+
+def test_bringup(launch, probe, model_directory, tmp_path):
+    params = tmp_path / 'mine.yaml'
+    params.write_text('/**:\n  ros__parameters:\n    score_threshold: 0.05\n    bit_depth: 8\n')
+    process = launch(
+        'bringup.launch.py',
+        namespace='robot1',
+        model=str(model_directory),
+        device='cpu',
+        params_file=str(params),
+    )
+    features = probe.listen(CompressedFeature, '/robot1/features')
+    instances = probe.listen(InstanceArray, '/robot1/instances')
+    camera = probe.publisher(Image, '/robot1/image_raw')
+    probe.wait_for_publisher('/robot1/instances')
+    image = camera_image()
+    end = time.monotonic() + TIMEOUT
+    while not instances:
+        assert time.monotonic() < end, (tmp_path / 'launch.log').read_text()
+        camera.publish(image)
+        probe.spin(0.5)
+    assert features[-1].bit_depth == 8
+    assert instances[-1].header == image.header
+    assert instances[-1].instances
+
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    log = (tmp_path / 'launch.log').read_text()
+    assert log.count('process has finished cleanly') == 2
