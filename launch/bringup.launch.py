@@ -14,6 +14,7 @@ from launch.substitutions import (
 )
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
 from msfc_ros.launching import BOOLEAN, common_arguments, model_arguments, node
 
 CAMERAS = {'clip': 'clip_player', 'live': 'camera_node'}
@@ -48,7 +49,9 @@ def generate_launch_description() -> LaunchDescription:
                 'msfc_sim',
                 camera_executable,
                 'camera.yaml',
-                condition=IfCondition(NotEqualsSubstitution(LaunchConfiguration('camera'), 'none')),
+                condition=IfCondition(
+                    NotEqualsSubstitution(LaunchConfiguration('camera'), 'none')
+                ),
             ),
             Node(
                 package='rviz2',

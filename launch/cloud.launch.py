@@ -4,6 +4,7 @@ For example: ros2 launch msfc cloud.launch.py namespace:=robot1 model:=/path/to/
 """
 
 from launch import LaunchDescription
+
 from msfc_ros.launching import common_arguments, model_arguments, node
 
 

@@ -188,7 +188,8 @@ fi
 # Python packages are linked, not copied: what changes inside them needs no new build.
 sources() {
     cd "$ROOT"
-    find src/*/config src/*/rviz launch -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
+    find src launch -type f -not -regex 'src/\([^/]*\)/\1/.*' -not -path 'src/*/test/*' \
+        -not -path '*/__pycache__/*' | LC_ALL=C sort
     find src colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg \
         -o -name CMakeLists.txt -o -name '*.msg' -o -name colcon.meta \) -print0 |
         LC_ALL=C sort -z | xargs -0 tail -n +1

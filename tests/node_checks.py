@@ -8,6 +8,8 @@ from rclpy.parameter import Parameter
 
 CONFIG = Path(__file__).parent.parent / 'src' / 'msfc' / 'config'
 
+CHANGEABLE = ('bit_depth', 'score_threshold', 'max_age')
+
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 
 
@@ -34,21 +36,23 @@ def flatten(tree, prefix=''):
     return leaves
 
 
-def check_parameters(node_type, file):
-    """Every parameter is described and in the node's file, with the default as its value."""
-    node = make(node_type)
-    try:
-        descriptors = own_parameters(node)
-        in_file = flatten(yaml.safe_load((CONFIG / file).read_text())['/**']['ros__parameters'])
-        assert {name: node.get_parameter(name).value for name in descriptors} == in_file
+def check_parameters(file, *node_types):
+    """All parameters are described, and a file holds all of them with their defaults."""
+    in_file = flatten(yaml.safe_load((CONFIG / file).read_text())['/**']['ros__parameters'])
+    defaults = {}
+    for node_type in node_types:
+        node = make(node_type)
+        try:
+            descriptors = own_parameters(node)
+            defaults.update({name: node.get_parameter(name).value for name in descriptors})
+        finally:
+            node.destroy_node()
         for name, descriptor in descriptors.items():
             assert descriptor.description.endswith('.'), name
-            if isinstance(in_file[name], int | float) and not isinstance(in_file[name], bool):
+            if isinstance(defaults[name], int | float) and not isinstance(defaults[name], bool):
                 assert descriptor.integer_range or descriptor.floating_point_range, name
-        assert descriptors['model'].read_only
-        assert descriptors['device'].read_only
-    finally:
-        node.destroy_node()
+            assert descriptor.read_only or name in CHANGEABLE, name
+    assert defaults == in_file
 
 
 def check_configure_fails(node_type, capfd, words, **parameters):

@@ -23,8 +23,9 @@ pytest.importorskip('launch_ros', reason="ROS 2's launch_ros is not installed: i
 from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from msfc_msgs.msg import CompressedFeature, InstanceArray
-from ros_fixtures import TIMEOUT, camera_image
 from sensor_msgs.msg import Image
+
+from ros_fixtures import TIMEOUT, camera_image
 
 
 @pytest.mark.parametrize('file', FILES)

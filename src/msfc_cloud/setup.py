@@ -16,5 +16,5 @@ setup(
     ],
     install_requires=['setuptools'],
     zip_safe=True,
-    entry_points={'console_scripts': ['cloud_node = msfc_cloud.cloud_node:main']},
+    entry_points={'console_scripts': ['cloud_node = msfc_cloud.main:main']},
 )

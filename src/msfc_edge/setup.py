@@ -16,5 +16,5 @@ setup(
     ],
     install_requires=['setuptools'],
     zip_safe=True,
-    entry_points={'console_scripts': ['edge_node = msfc_edge.edge_node:main']},
+    entry_points={'console_scripts': ['edge_node = msfc_edge.main:main']},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from msfc.codec import bits_per_pixel, packed_size, payload_bpfe, pyramid_elements
 
 SIZES = {'p2': (160, 240), 'p3': (80, 120), 'p4': (40, 60), 'p5': (20, 30), 'p6': (10, 15)}

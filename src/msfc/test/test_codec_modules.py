@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import plain
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+import plain
 from msfc.codec import (
     MSFC,
     MSFF,
@@ -21,7 +23,6 @@ from msfc.codec import (
     quantize_dequantize,
 )
 from tiny import randomize_norm
-from torch import Tensor
 
 CONFIG = MSFCConfig(channels=6, code_channels=2, se_reduction=4)
 SIDES = st.integers(1, 13)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import plain
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+import plain
 from msfc.codec import BIT_DEPTHS, pack, packed_size, unpack
 
 INTEGER_DEPTHS = [bits for bits in BIT_DEPTHS if bits < 32]

@@ -6,12 +6,13 @@ import struct
 from fractions import Fraction
 
 import numpy as np
-import plain
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+import plain
 from msfc.codec import BIT_DEPTHS, dequantize, quantize, quantize_dequantize
 
 INTEGER_DEPTHS = [bits for bits in BIT_DEPTHS if bits < 32]

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+
 from msfc.codec import MSFC, MSFCConfig, quantize_dequantize
 from msfc.model import SplitModel, compute_fingerprint, is_decoder_tensor
 from tiny import CHANNELS, CODE_CHANNELS, TinyDetector, tiny_model

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from detector_models import MODELS
+from msfc import model_file
 from msfc.codec import MSFC, MSFCConfig
 from msfc.detectors import build_detector as build
 from msfc.model import SplitModel
@@ -21,10 +24,7 @@ from msfc.model_file import (
     save_model,
     shipped_models,
 )
-from safetensors.torch import load_file, save_file
 from tiny import CHANNELS, CODE_CHANNELS, build_tiny, tiny_model
-
-from msfc import model_file
 
 EXTRA = {'data': 'tabletop, seeds 0 to 99', 'figures': {'mask_map': 0.5}}
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from msfc.codec import (
     BIT_DEPTHS,
     DecodeLimits,

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detector_models import MODELS, make_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from detector_models import MODELS, make_images
 from msfc.codec import (
     BIT_DEPTHS,
     MSFC,
@@ -28,7 +30,6 @@ from msfc.codec import (
 from msfc.detectors.base import Instances, Pyramid, SplitDetector
 from msfc.model import SplitModel
 from msfc.pipeline import CloudPipeline, EdgePipeline, image_to_tensor
-from numpy.typing import NDArray
 from tiny import CODE_CHANNELS, randomize_norm, tiny_model
 
 Image = NDArray[np.uint8]

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.base import (
     ImageBatch,
@@ -18,7 +20,6 @@ from msfc.detectors.base import (
     Targets,
 )
 from msfc.model import SplitModel
-from torch import Tensor, nn
 
 CHANNELS = 8
 CODE_CHANNELS = 3

@@ -8,7 +8,6 @@ installed), and once ``label_info`` (msfc_msgs/LabelInfo). What nobody listens t
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -26,14 +25,14 @@ from msfc.pipeline import CloudPipeline
 from msfc.visualization import draw_instances, label_map
 from msfc_cloud.detections import Detection2DArray, detections_message
 from msfc_cloud.pictures import PictureStore
+from msfc_ros.images import image_to_message
 from msfc_ros.messages import (
-    image_to_message,
     instances_to_message,
     label_info_message,
     packet_from_message,
 )
 from msfc_ros.model import ModelParameters
-from msfc_ros.node import ManagedNode, run
+from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import LATCHED, declare_qos
 
@@ -224,8 +223,3 @@ class CloudNode(ManagedNode):
                 self._score_threshold = parameter.value
                 if self._pipeline is not None:
                     self._publish_label_info()
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the node until SIGINT or SIGTERM."""
-    sys.exit(run(CloudNode, args))

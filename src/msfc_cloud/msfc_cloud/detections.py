@@ -14,6 +14,8 @@ try:
 except ImportError:
     Detection2DArray = None
 
+__all__ = ['Detection2DArray', 'detections_message']
+
 
 def detections_message(
     instances: Instances, header: Header, class_names: Sequence[str]

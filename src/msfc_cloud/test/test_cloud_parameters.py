@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures('ros')
 
 
 def test_parameters_are_described_and_in_the_file():
-    node_checks.check_parameters(CloudNode, 'cloud.yaml')
+    node_checks.check_parameters('cloud.yaml', CloudNode)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 pytest.importorskip('vision_msgs', reason='vision_msgs is not installed')
 
 import torch
+from std_msgs.msg import Header
+
 from msfc.detectors.base import Instances
 from msfc_cloud.detections import detections_message
-from std_msgs.msg import Header
 
 
 def test_detections():

@@ -6,7 +6,6 @@ Subscribes ``image_raw`` (sensor_msgs/Image), publishes ``features``
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from msfc.pipeline import EdgePipeline
 from msfc_ros.image_conversion import CONVERTER, ImageError, image_to_bgr
 from msfc_ros.messages import packet_to_message
 from msfc_ros.model import ModelParameters
-from msfc_ros.node import ManagedNode, run
+from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import check_choice, declare
 from msfc_ros.qos import declare_qos
 
@@ -165,8 +164,3 @@ class EdgeNode(ManagedNode):
                 self._bit_depth = parameter.value
                 if self._pipeline is not None:
                     self._pipeline.bit_depth = self._bit_depth or self._pipeline.model.bit_depth
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the node until SIGINT or SIGTERM."""
-    sys.exit(run(EdgeNode, args))

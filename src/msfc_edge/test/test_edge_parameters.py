@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures('ros')
 
 
 def test_parameters_are_described_and_in_the_file():
-    node_checks.check_parameters(EdgeNode, 'edge.yaml')
+    node_checks.check_parameters('edge.yaml', EdgeNode)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
-from msfc_ros.messages import image_to_message
+from msfc_ros.images import image_to_message
 
 CHANNELS = {'bgr8': 3, 'rgb8': 3, 'bgra8': 4, 'rgba8': 4, 'mono8': 1}
 """Encodings that are understood, with their bytes per pixel."""

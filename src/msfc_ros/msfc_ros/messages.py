@@ -1,37 +1,24 @@
-"""Between the library's types and the messages, in both directions.
-
-Byte arrays go in as :class:`array.array`: rclpy takes those as they are, but checks every element
-of anything else, which takes 48 ms per megabyte of a numpy array.
-"""
+"""Between the library's types and the messages, in both directions."""
 
 from __future__ import annotations
 
-import array
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import torch
 from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray, LabelClass, LabelInfo
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from msfc.codec.packet import FeaturePacket
 from msfc.detectors.base import Instances, Size
+from msfc_ros.images import to_bytes_field
 
 _PACKET_FIELDS = tuple(field.name for field in fields(FeaturePacket) if field.name != 'data')
 
 MASK_INSIDE = 255
 """Value of a mask's pixels on the object."""
-
-
-def to_bytes_field(data: Any) -> array.array[int]:
-    """Return contiguous bytes as the type that a ``uint8[]`` field takes without checking."""
-    values = array.array('B')
-    values.frombytes(memoryview(data).cast('B'))
-    return values
 
 
 def packet_to_message(packet: FeaturePacket, header: Header) -> CompressedFeature:
@@ -123,27 +110,6 @@ def instances_from_message(message: InstanceArray) -> Instances:
         scores=torch.tensor([item.score for item in message.instances], dtype=torch.float32),
         labels=torch.tensor([item.class_id for item in message.instances], dtype=torch.int64),
         masks=masks,
-    )
-
-
-def image_to_message(image: NDArray[Any], header: Header, encoding: str) -> Image:
-    """Make an image message.
-
-    Args:
-        image: H x W or H x W x C, uint8 or uint16, as the encoding says.
-        header: the header of the camera image.
-        encoding: ``bgr8``, ``mono16`` and so on, as sensor_msgs/image_encodings.hpp names them.
-    """
-    pixels = np.ascontiguousarray(image)
-    little = pixels.astype(pixels.dtype.newbyteorder('<'), copy=False)
-    return Image(
-        header=header,
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        encoding=encoding,
-        is_bigendian=0,
-        step=pixels.strides[0],
-        data=to_bytes_field(little.reshape(-1).view(np.uint8)),
     )
 
 

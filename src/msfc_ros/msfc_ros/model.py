@@ -36,7 +36,7 @@ class ModelParameters:
                 node,
                 'model',
                 DEFAULT_MODEL,
-                'Name of a shipped model, or the directory of a model file; the same at both ends.',
+                'Name of a shipped model, or the directory of one; the same at both ends.',
                 read_only=True,
             ),
             device=declare(

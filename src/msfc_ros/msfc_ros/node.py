@@ -6,6 +6,7 @@ States and transitions are those of ROS 2's managed nodes (design.ros2.org, "Man
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -282,3 +283,6 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
         return 0
     finally:
         rclpy.try_shutdown()
+        # At its end Python looks for cycles among all of torch's objects: seconds on a busy
+        # machine, and ros2 launch grants five for everything.
+        gc.freeze()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -21,6 +22,9 @@ RELIABILITIES = {
     'reliable': ReliabilityPolicy.RELIABLE,
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
 }
+
+DISCOVERY = 1.0
+"""Seconds after which the name of a node is known whose endpoint has just been seen."""
 
 LATCHED = QoSProfile(
     depth=1,
@@ -96,8 +100,7 @@ def publisher_events(node: Node, topic: str, profile: QoSProfile) -> PublisherEv
 def _report(
     node: Node, topic: str, profile: QoSProfile, who: str, endpoints: Callable[[str], Any]
 ) -> Callable[[Any], None]:
-    def report(event: Any) -> None:
-        policy = qos_policy_name_from_kind(event.last_policy_kind)
+    def tell(policy: str) -> None:
         others = '; '.join(
             sorted(
                 {
@@ -109,8 +112,19 @@ def _report(
         )
         node.get_logger().error(
             f"No message passes to or from {who} of '{topic}': its {policy.lower()} does not fit. "
-            f'Here: {describe_qos(profile)}. There: {others or "not known yet"}. '
+            f'Here: {describe_qos(profile)}. There: {others or "gone already"}. '
             'Change the qos parameters of one of the two.'
+        )
+
+    def report(event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+
+        def later() -> None:
+            node.destroy_timer(timer)
+            tell(policy)
+
+        timer = node.create_timer(
+            DISCOVERY, later, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
 
     return report

@@ -4,10 +4,11 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 import cv2
-from msfc_ros.image_conversion import CHANNELS, ImageError, image_to_bgr
-from msfc_ros.messages import image_to_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+
+from msfc_ros.image_conversion import CHANNELS, ImageError, image_to_bgr
+from msfc_ros.images import image_to_message
 
 RNG = np.random.default_rng(0)
 

@@ -6,19 +6,20 @@ import torch
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+from msfc_msgs.msg import CompressedFeature
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+
 from msfc.codec.packet import FeaturePacket
 from msfc.detectors.base import Instances
-from msfc_msgs.msg import CompressedFeature
+from msfc_ros.images import to_bytes_field
 from msfc_ros.messages import (
     instances_from_message,
     instances_to_message,
     label_info_message,
     packet_from_message,
     packet_to_message,
-    to_bytes_field,
 )
-from rclpy.serialization import deserialize_message, serialize_message
-from std_msgs.msg import Header
 
 NAMES = ('mug', 'ball', 'cone')
 

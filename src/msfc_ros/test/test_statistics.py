@@ -3,6 +3,7 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from diagnostic_msgs.msg import DiagnosticStatus
+
 from msfc_ros.statistics import QUIET, WINDOW, Statistics
 
 

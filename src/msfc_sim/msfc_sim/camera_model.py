@@ -37,11 +37,15 @@ class CameraModel:
     @classmethod
     def random(cls, rng: np.random.Generator) -> CameraModel:
         """Draw a plausible camera, from a good one in daylight to a small one indoors."""
+        # Drawn in this order: it decides what a seed gives.
+        blur, falloff = float(rng.uniform(0.3, 1.0)), float(rng.uniform(0.0, 0.4))
+        exposure = float(np.exp(rng.normal(0.0, 0.2)))
+        red, green, blue = rng.uniform(0.92, 1.08, 3).tolist()
         return cls(
-            blur=float(rng.uniform(0.3, 1.0)),
-            falloff=float(rng.uniform(0.0, 0.4)),
-            exposure=float(np.exp(rng.normal(0.0, 0.2))),
-            tint=tuple(float(gain) for gain in rng.uniform(0.92, 1.08, 3)),
+            blur=blur,
+            falloff=falloff,
+            exposure=exposure,
+            tint=(red, green, blue),
             full_well=float(np.exp(rng.uniform(np.log(800), np.log(8000)))),
             read_noise=float(rng.uniform(3.0, 15.0)),
         )

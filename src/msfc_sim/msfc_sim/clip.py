@@ -18,7 +18,14 @@ import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from msfc_msgs.msg import InstanceArray
 from rclpy.serialization import deserialize_message, serialize_message
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, ReaderError, StoragePlugin, Writer
+from rosbags.rosbag2 import (
+    CompressionFormat,
+    CompressionMode,
+    Reader,
+    ReaderError,
+    StoragePlugin,
+    Writer,
+)
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
@@ -109,7 +116,10 @@ def write_clip(path: Path, frames: Iterable[ClipFrame]) -> int:
             stamp = frame.image.header.stamp
             time = stamp.sec * 10**9 + stamp.nanosec
             for connection, message in zip(connections.values(), messages, strict=True):
-                writer.write(connection, time, serialize_message(message))
+                kind = connection.msgtype
+                # Anew, as the middleware leaves whatever there was in the padding.
+                parts = store.deserialize_cdr(serialize_message(message), kind)
+                writer.write(connection, time, store.serialize_cdr(parts, kind))
             count += 1
     return count
 

@@ -24,7 +24,7 @@ OBJECTS_IN_VIEW = (3, 6)
 """Fewest and most objects that a view should show."""
 
 SIDES_IN_VIEW = (70.0, 110.0)
-"""Smallest and largest median of sqrt(mask area), in pixels at 320 x 240, that a shot should have."""
+"""Limits of a shot's median of sqrt(mask area), in pixels at 320 x 240."""
 
 WHOLE_IN_VIEW = 2
 """Fewest objects in a view that its border should not cut."""
@@ -104,7 +104,8 @@ def choose_arc(scene: TabletopScene, rng: np.random.Generator) -> Arc:
 def _flaw(scene: TabletopScene, probe: mujoco.Renderer, arc: Arc) -> float:
     """Return how far an arc's views are from what they should be; 0 where they are right."""
     scale = PROBE_HEIGHT / 240
-    flaw, sides = 0.0, []
+    flaw = 0.0
+    sides: list[float] = []
     for time in PROBE_TIMES:
         _, bodies = scene.render(probe, arc.camera(time))
         smallest = MIN_MASK_AREA / 4 * scale**2

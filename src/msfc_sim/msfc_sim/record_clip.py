@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from msfc_ros.messages import to_bytes_field
+from msfc_ros.images import to_bytes_field
 from msfc_sim.clip import ClipError, ClipFrame, write_clip
 from msfc_sim.messages import camera_info_message, ground_truth_message
 from msfc_sim.objects import CLASS_NAMES

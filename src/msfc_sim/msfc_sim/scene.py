@@ -13,10 +13,10 @@ import numpy as np
 # A machine without a screen renders through EGL; the choice must precede MuJoCo's import.
 os.environ.setdefault('MUJOCO_GL', 'egl')
 
-import mujoco  # noqa: E402
+import mujoco
 
-from msfc_sim.camera_model import CameraModel  # noqa: E402
-from msfc_sim.objects import (  # noqa: E402
+from msfc_sim.camera_model import CameraModel
+from msfc_sim.objects import (
     CLASS_NAMES,
     GEOM,
     OBJECT_CLASSES,
@@ -74,8 +74,7 @@ def _surface(rng: np.random.Generator, size: int = 256) -> np.ndarray:
         cells = 4 * 2**octave
         shape = (max(2, int(cells / stretch[1])), max(2, int(cells / stretch[0])))
         noise = rng.random(shape, dtype=np.float32)
-        noise = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
-        weight += noise * 0.5**octave
+        weight += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC) * 0.5**octave
     weight = (weight - weight.min()) / max(float(np.ptp(weight)), 1e-6)
     if rng.random() < 0.25:
         tiles = int(rng.integers(2, 9))
@@ -230,7 +229,7 @@ class TabletopScene:
         return np.array([self.data.xpos[body] for body in self._body_ids])
 
     def random_camera(self) -> mujoco.MjvCamera:
-        """Frame an object as COCO frames its own: its size on the image is drawn, not its place."""
+        """Frame an object as COCO frames its own: its size is drawn, not its place."""
         rng = self._rng
         on_table = [
             k for k, p in enumerate(self.object_positions()) if p[2] > -0.05

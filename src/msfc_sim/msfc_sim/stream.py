@@ -14,7 +14,7 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from msfc_ros.messages import image_to_message
+from msfc_ros.images import image_to_message
 from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import declare_qos
@@ -96,8 +96,12 @@ class StreamNode(ManagedNode):
         )
         # Reliable matches subscribers of both kinds.
         self._image_qos = declare_qos(self, 'image', 'the camera images', 'reliable', depth=1)
-        self._truth_qos = declare_qos(self, 'ground_truth', 'the true instances', 'reliable', 10)
-        self._result_qos = declare_qos(self, 'instances', 'the instances found', 'reliable', 10)
+        self._truth_qos = declare_qos(
+            self, 'ground_truth', 'the true instances and the calibration', 'reliable', depth=10
+        )
+        self._result_qos = declare_qos(
+            self, 'instances', 'the instances found', 'reliable', depth=10
+        )
         self._out: dict[str, Any] = {}
         self._frames: Iterator[CameraFrame] | None = None
         self._timer: Any = None
@@ -120,7 +124,7 @@ class StreamNode(ManagedNode):
         self._taken, self._awaited, self._ended = 0, None, False
         self._out = {
             'image_raw': self.publisher(Image, 'image_raw', self._image_qos),
-            'camera_info': self.publisher(CameraInfo, 'camera_info', self._image_qos),
+            'camera_info': self.publisher(CameraInfo, 'camera_info', self._truth_qos),
             'ground_truth': self.publisher(InstanceArray, 'ground_truth', self._truth_qos),
         }
         self._timer = self.create_timer(

@@ -55,7 +55,7 @@ def read_annotations(path: Path) -> COCO:
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(str(path))
         missing = {'images', 'annotations', 'categories'} - set(coco.dataset)
-    except (ValueError, AssertionError, KeyError) as error:
+    except (ValueError, AssertionError, KeyError, TypeError) as error:
         raise ValueError(f'{path} is not a COCO annotation file: {error}') from error
     if missing:
         raise ValueError(f'{path} is not a COCO annotation file: no {", ".join(sorted(missing))}')
@@ -110,17 +110,30 @@ class CocoDataset(Dataset[Example]):
         return image
 
     def __getitem__(self, index: int) -> Example:
+        """Return an image with its objects.
+
+        Raises:
+            FileNotFoundError: the image is missing or no image.
+            ValueError: it has another size than the annotations say.
+        """
         image_id = self.image_ids[index]
         image = cv2.cvtColor(self.read_image(index), cv2.COLOR_BGR2RGB)
+        entry = self.coco.imgs[image_id]
+        if image.shape[:2] != (entry['height'], entry['width']):
+            path = self.images / entry['file_name']
+            raise ValueError(
+                f'{path} is {image.shape[1]} x {image.shape[0]} pixels, '
+                f'the annotations say {entry["width"]} x {entry["height"]}'
+            )
         objects = self._objects(image_id)
-        boxes = np.array([entry['bbox'] for entry in objects], np.float32).reshape(-1, 4)
+        boxes = np.array([found['bbox'] for found in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         masks = np.zeros((len(objects), *image.shape[:2]), bool)
-        for mask, entry in zip(masks, objects, strict=True):
-            mask[:] = self.coco.annToMask(entry)
+        for mask, found in zip(masks, objects, strict=True):
+            mask[:] = self.coco.annToMask(found)
         targets = Targets(
             boxes=torch.from_numpy(boxes),
-            labels=torch.tensor([self._label[k['category_id']] for k in objects]).long(),
+            labels=torch.tensor([self._label[found['category_id']] for found in objects]).long(),
             masks=torch.from_numpy(masks),
         )
         return Example(image_id, torch.from_numpy(image).permute(2, 0, 1), targets)

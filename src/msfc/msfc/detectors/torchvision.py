@@ -81,13 +81,13 @@ class TorchvisionDetector(SplitDetector):
     """
 
     size_divisibility = 32
-    strides = {'p2': 4, 'p3': 8, 'p4': 16, 'p5': 32}
 
     def __init__(self, config: TorchvisionConfig) -> None:
         super().__init__()
         self._config = config
         self.class_names = config.class_names
         self.feature_channels = config.fpn_channels
+        self.strides = {'p2': 4, 'p3': 8, 'p4': 16, 'p5': 32}
         self.model = _build(config)
         for head in (self.model.rpn.head, self.model.roi_heads.box_predictor):
             head.register_forward_hook(_in_single_precision)
@@ -173,7 +173,7 @@ class TorchvisionDetector(SplitDetector):
 
 
 def _build(config: TorchvisionConfig) -> MaskRCNN:
-    if not config.backbone.startswith('resnet') or not hasattr(models, config.backbone):
+    if config.backbone not in models.list_models(models, include='resnet*'):
         raise ValueError(
             f'unknown backbone {config.backbone!r}: choose a ResNet of torchvision, '
             "such as 'resnet18' or 'resnet50'"

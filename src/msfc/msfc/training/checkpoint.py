@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -37,11 +37,20 @@ def save_checkpoint(
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """Return the progress of a checkpoint, or None where there is none."""
+    """Return the progress of a checkpoint, or None where there is none.
+
+    Raises:
+        ValueError: the file is not a checkpoint.
+    """
     if not path.is_file():
         return None
-    with safe_open(path, framework='pt') as file:
-        progress: dict[str, Any] = json.loads(file.metadata()['progress'])
+    try:
+        with safe_open(path, framework='pt') as file:
+            progress: dict[str, Any] = json.loads((file.metadata() or {})['progress'])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f'{path} is not a readable checkpoint ({error}): delete it to begin its step anew'
+        ) from error
     return progress
 
 
@@ -49,17 +58,26 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
     """Load weights and optimiser state that :func:`save_checkpoint` wrote for the same model.
 
     Raises:
-        RuntimeError: the weights are another model's.
+        ValueError: the checkpoint is another model's.
     """
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
     with safe_open(path, framework='pt') as file:
-        for name in file.keys():
+        names = file.keys()  # a method of its own: the file is no mapping
+        for name in names:
             if name.startswith(_MODEL):
                 weights[name.removeprefix(_MODEL)] = file.get_tensor(name)
             else:
                 index, key = name.removeprefix(_OPTIMIZER).split('/')
                 state.setdefault(int(index), {})[key] = file.get_tensor(name)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if shapes != {name: value.shape for name, value in weights.items()}:
+        raise ValueError(f'{path} is the checkpoint of another model')
     model.load_state_dict(weights)
     groups = optimizer.state_dict()['param_groups']
     optimizer.load_state_dict({'state': state, 'param_groups': groups})
+    # Into the parameters' memory layout: another one is slower, and may round in another way.
+    for parameter, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if value.shape == parameter.shape:
+                entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

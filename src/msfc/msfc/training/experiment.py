@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import hashlib
+import json
+import math
+import re
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from msfc.codec.quantizer import check_bit_depth
+
 TRAINS = ('detector', 'msfc', 'all')
+PRECISIONS = ('32-true', 'bf16-mixed')
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,9 @@ class Step:
         clip_norm: gradients are scaled down to this norm.
         feature_weight: weight of the mean squared difference between the rebuilt pyramid and the
             extracted one, added to the detector's own loss; the paper has none (0).
+
+    Raises:
+        ValueError: an impossible value; the message names the key.
     """
 
     name: str
@@ -39,12 +49,19 @@ class Step:
     feature_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r'\w[\w.-]*', self.name):
+            raise ValueError(f'step name {self.name!r} cannot be the name of a folder')
+        where = f'step {self.name}'
         if self.trains not in TRAINS:
-            raise ValueError(f'step {self.name}: trains is {self.trains!r}, not one of {TRAINS}')
+            raise ValueError(f'{where}: trains is {self.trains!r}, not one of {TRAINS}')
         if self.iterations < 1 or self.batch_size < 1:
-            raise ValueError(f'step {self.name}: iterations and batch_size must be 1 or more')
+            raise ValueError(f'{where}: iterations and batch_size must be 1 or more')
         if not 0 <= self.warmup < 1:
-            raise ValueError(f'step {self.name}: warmup must be in [0, 1)')
+            raise ValueError(f'{where}: warmup must be in [0, 1)')
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            raise ValueError(f'{where}: learning_rate and clip_norm must be more than 0')
+        if self.weight_decay < 0 or self.feature_weight < 0:
+            raise ValueError(f'{where}: weight_decay and feature_weight must be 0 or more')
 
 
 @dataclass(frozen=True)
@@ -56,50 +73,117 @@ class Experiment:
             data set's are used.
         msfc: what :class:`msfc.codec.MSFCConfig` takes; ``channels`` follow the detector.
         steps: the training steps in their order.
+        start_from: model folder, or name of a shipped model, to start from instead of random
+            weights; its detector takes the place of ``detector``, its codec, if it has one, that
+            of ``msfc``.
         train_split: of the data set, trained on.
         val_split: of the data set, measured after each step.
+        val_images: how many images of it are measured; 0 for none.
         bit_depth: the model's default bits per code element; not used in training.
         precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
         seed: decides initial weights, order of the data and sampling.
+
+    Raises:
+        ValueError: an impossible value; the message names the key.
     """
 
-    detector: dict[str, Any]
-    msfc: dict[str, Any]
-    steps: tuple[Step, ...]
+    detector: dict[str, Any] = field(default_factory=dict)
+    msfc: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    start_from: str = ''
     train_split: str = 'train'
     val_split: str = 'val'
+    val_images: int = 200
     bit_depth: int = 4
     precision: str = '32-true'
     seed: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.detector) == bool(self.start_from):
+            raise ValueError('give either detector or start_from')
+        if not self.steps:
+            raise ValueError('no steps')
+        if len({step.name for step in self.steps}) != len(self.steps):
+            raise ValueError('two steps of one name')
+        if self.precision not in PRECISIONS:
+            raise ValueError(f'precision is {self.precision!r}, not one of {PRECISIONS}')
+        if self.val_images < 0 or self.seed < 0:
+            raise ValueError('val_images and seed must be 0 or more')
+        check_bit_depth(self.bit_depth)
+
+    def settings_digest(self, step: Step) -> str:
+        """Return a digest of all settings that decide the weights up to the end of a step.
+
+        Later steps may still be changed, as may what is only measured.
+        """
+        steps = self.steps[: self.steps.index(step) + 1]
+        settings = [
+            self.detector, self.msfc, self.start_from, self.train_split, self.seed,
+            *(asdict(done) for done in steps),
+        ]
+        text = json.dumps(settings, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _checked(kind: type, values: Any, where: str) -> dict[str, Any]:
+def _read_value(kind: str, value: Any, where: str) -> Any:
+    """Check one value against the annotation of its field."""
+    if kind == 'float' and isinstance(value, str):
+        # YAML 1.1 takes 8e-4, without a dot, for text.
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(f'{where} is {value!r}, not a number') from None
+    if kind == 'float':
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise ValueError(f'{where} is {value!r}, not a number')
+        return float(value)
+    if kind == 'int' and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f'{where} is {value!r}, not a whole number')
+    if kind == 'str' and not isinstance(value, str):
+        raise ValueError(f'{where} is {value!r}, not text')
+    if kind.startswith('dict') and not isinstance(value, dict):
+        raise ValueError(f'{where} is {value!r}, not keys and values')
+    return value
+
+
+def _read(kind: type[Step] | type[Experiment], values: Any, where: str) -> dict[str, Any]:
+    """Check the keys and the types of their values."""
     if not isinstance(values, dict):
         raise ValueError(f'{where}: expected keys and values, got {values!r}')
-    known = {entry.name for entry in fields(kind)}
-    unknown = sorted(set(values) - known)
+    known = {entry.name: entry for entry in fields(kind)}
+    unknown = [key for key in values if key not in known]
     if unknown:
         raise ValueError(f'{where}: unknown keys {unknown}; known are {sorted(known)}')
-    return values
+    needed = {
+        name for name, entry in known.items()
+        if entry.default is MISSING and entry.default_factory is MISSING
+    }
+    missing = sorted(needed - set(values))
+    if missing:
+        raise ValueError(f'{where}: {", ".join(missing)} missing')
+    return {
+        key: _read_value(str(known[key].type), value, f'{where}: {key}')
+        for key, value in values.items()
+    }
 
 
 def load_experiment(path: Path) -> Experiment:
     """Read an experiment.
 
     Raises:
+        OSError: there is no such file.
         ValueError: the file is not an experiment; the message names the key.
     """
-    values = _checked(Experiment, yaml.safe_load(path.read_text()), str(path))
     try:
-        steps = tuple(
-            Step(**_checked(Step, step, f'{path}, steps')) for step in values.pop('steps', [])
-        )
-        experiment = Experiment(steps=steps, **values)
-    except TypeError as error:
+        values = _read(Experiment, yaml.safe_load(path.read_text(encoding='utf-8')), str(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path} is not YAML: {error}') from error
+    steps = values.pop('steps', None) or []
+    if not isinstance(steps, list):
+        raise ValueError(f'{path}: steps must be a list')
+    read = [_read(Step, step, f'{path}, step {k}') for k, step in enumerate(steps, start=1)]
+    try:
+        return Experiment(steps=tuple(Step(**step) for step in read), **values)
+    except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
-    if not steps:
-        raise ValueError(f'{path}: no steps')
-    if len({step.name for step in steps}) != len(steps):
-        raise ValueError(f'{path}: two steps of one name')
-    return experiment

@@ -1,0 +1,275 @@
+"""The command ``msfc``: data, training, evaluation and model files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from msfc.evaluation.evaluate import Figures
+
+# The heavy imports (torch, MuJoCo) are in the commands, so that --help answers at once.
+
+app = typer.Typer(
+    help='MSFC: multi-scale feature compression for split instance segmentation.',
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help='Make data sets.', no_args_is_help=True)
+app.add_typer(data_app, name='data')
+console = Console()
+error_console = Console(stderr=True)
+
+LINE_EVERY = 60.0
+"""Seconds between lines of progress where there is no terminal to draw a bar on."""
+
+
+@contextmanager
+def _errors_in_words() -> Iterator[None]:
+    """Turn what a user can mend into one line and exit status 1."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        error_console.print(
+            f'[bold red]error:[/] {escape(str(error))}', highlight=False, soft_wrap=True
+        )
+        raise typer.Exit(1) from error
+
+
+class Bar:
+    """A progress bar with time left; lines now and then where there is no terminal.
+
+    Args:
+        stage: what is done first.
+        shown: False for no output at all.
+    """
+
+    def __init__(self, stage: str, shown: bool = True) -> None:
+        self._stage, self._lines = stage, shown and not console.is_terminal
+        self._next_line = 0.0
+        self._progress = Progress(
+            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
+            console=console, disable=not shown or self._lines, speed_estimate_period=600,
+        )
+        self._task = self._progress.add_task(stage, total=None)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, total: int, stage: str = '', note: str = '') -> None:
+        """Show how much is done, and of what; the note stands behind it."""
+        if stage and stage != self._stage:
+            self._stage, self._next_line = stage, 0.0
+            self._progress.reset(self._task)
+        text = f'{self._stage}: {note}' if note else self._stage
+        self._progress.update(self._task, completed=done, total=total, description=text)
+        if self._lines and (time.monotonic() >= self._next_line or done == total):
+            self._next_line = time.monotonic() + LINE_EVERY
+            console.print(f'{text}, {done} of {total}', highlight=False)
+
+
+def _print_figures(title: str, figures: Sequence[Figures]) -> None:
+    """Print a table, one row per variant."""
+    table = Table(title=f'{title}, {figures[0].images} images')
+    for heading in (
+        'variant', 'box mAP', 'mask mAP', 'box mAP50', 'mask mAP50', 'payload B', 'BPFE', 'bpp'
+    ):
+        table.add_column(heading, justify='right')
+    for row in figures:
+        table.add_row(
+            row.variant, f'{row.box_map:.4f}', f'{row.mask_map:.4f}', f'{row.box_map50:.4f}',
+            f'{row.mask_map50:.4f}', f'{row.payload_bytes:.0f}', f'{row.payload_bpfe:.4f}',
+            f'{row.bits_per_pixel:.4f}',
+        )
+    console.print(table)
+
+
+def _check_device(name: str, allowed: Sequence[str]) -> str:
+    """Return the name of a device that is here.
+
+    Raises:
+        ValueError: it is unknown, or not on this machine.
+    """
+    import torch
+
+    if name not in allowed:
+        raise ValueError(f'unknown device {name!r}: choose {" or ".join(allowed)}')
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('PyTorch finds no CUDA device here')
+    return name
+
+
+@data_app.command('tabletop')
+def data_tabletop(
+    output: Annotated[Path, typer.Argument(help='Folder to write the COCO-format data to.')],
+    train: Annotated[int, typer.Option(help='Training images.', min=0)] = 3200,
+    val: Annotated[int, typer.Option(help='Validation images.', min=0)] = 200,
+    test: Annotated[int, typer.Option(help='Test images.', min=0)] = 400,
+    workers: Annotated[int | None, typer.Option(help='Processes; all cores by default.')] = None,
+) -> None:
+    """Render the simulated tabletop world (MuJoCo) as a COCO-format data set.
+
+    Goes on where a broken run ended. The same numbers give the same data on every machine that
+    renders alike.
+    """
+    with _errors_in_words(), Bar('rendering') as update:
+        from msfc_sim.dataset import write_dataset
+
+        counts = {'train': train, 'val': val, 'test': test}
+        files = write_dataset(output, counts, workers, update)
+    for split, path in files.items():
+        console.print(f'{split}: {path}')
+
+
+@app.command()
+def train(
+    experiment: Annotated[Path, typer.Argument(help='YAML file, see experiments/.')],
+    data: Annotated[Path, typer.Option(help='Folder of a COCO-format data set.')],
+    output: Annotated[Path, typer.Option(help='Folder for models, checkpoints and curves.')],
+    accelerator: Annotated[str, typer.Option(help='auto, cpu or cuda.')] = 'auto',
+    workers: Annotated[int, typer.Option(help='Processes that read data.', min=0)] = 1,
+    checkpoint_every: Annotated[float, typer.Option(help='Seconds.', min=0)] = 120.0,
+) -> None:
+    """Train in the paper's three steps; run again to go on after a break.
+
+    On several GPUs or hosts, start it with torchrun.
+    """
+    with _errors_in_words():
+        from lightning_fabric import Fabric
+
+        from msfc.training.experiment import load_experiment
+        from msfc.training.trainer import Trainer
+
+        plan = load_experiment(experiment)
+        options: dict[str, Any] = {'precision': plan.precision, 'devices': 1}
+        if 'TORCHELASTIC_RUN_ID' in os.environ:
+            options |= {
+                'strategy': 'ddp_find_unused_parameters_true',
+                'devices': int(os.environ['LOCAL_WORLD_SIZE']),
+                'num_nodes': int(os.environ['GROUP_WORLD_SIZE']),
+            }
+        fabric = Fabric(
+            accelerator=_check_device(accelerator, ('auto', 'cpu', 'cuda')), **options
+        )
+        fabric.launch()
+        with Bar('training', fabric.is_global_zero) as update:
+
+            def show(stage: str, done: int, total: int, losses: dict[str, float]) -> None:
+                update(done, total, stage, f'loss {losses["loss"]:.3f}' if losses else '')
+
+            def report(step: str, figures: list[Figures]) -> None:
+                _print_figures(f'{step} on {data / plan.val_split}', figures)
+
+            trainer = Trainer(
+                plan, data, output, fabric, workers, checkpoint_every, show, report
+            )
+            try:
+                trainer.run()
+            except KeyboardInterrupt:
+                if fabric.is_global_zero:
+                    console.print(f'stopped; the same command goes on from {output}')
+                raise typer.Exit(130) from None
+        if fabric.is_global_zero:
+            console.print(f'models and curves: {output}', highlight=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
+    data: Annotated[Path, typer.Option(help='Folder of a COCO-format data set.')],
+    split: Annotated[str, typer.Option(help='Split to measure on.')] = 'test',
+    bits: Annotated[
+        list[int] | None, typer.Option(help="Bit depth n; repeatable. The model's own by default.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help='Detector to measure uncompressed on the same images.')
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help='Measure the first images only.', min=1)
+    ] = None,
+    device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
+    output: Annotated[Path | None, typer.Option('--json', help='Write figures here.')] = None,
+) -> None:
+    """Measure box and mask average precision and bits, by COCO's rules."""
+    with _errors_in_words():
+        from msfc.codec.quantizer import check_bit_depth
+        from msfc.data import CocoDataset
+        from msfc.evaluation.evaluate import evaluate_model
+        from msfc.model_file import load_model
+
+        _check_device(device, ('cpu', 'cuda'))
+        for depth in bits or ():
+            check_bit_depth(depth)
+        dataset = CocoDataset(data, split)
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        with Bar(f'{split} images') as update:
+            figures = evaluate_model(
+                load_model(model, device), dataset, bits or (),
+                load_model(reference, device) if reference else None, limit, update,
+            )
+        _print_figures(f'{model} on {data / split}', figures)
+        if output:
+            output.write_text(json.dumps([row.to_dict() for row in figures], indent=2) + '\n')
+
+
+@app.command()
+def export(
+    source: Annotated[str, typer.Argument(help='Model folder, such as a training step.')],
+    destination: Annotated[Path, typer.Argument(help='Folder to write.')],
+    bits: Annotated[int | None, typer.Option(help='Default bit depth n.')] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help='JSON of msfc evaluate, kept with the model.')
+    ] = None,
+    note: Annotated[str, typer.Option(help='What the model is and how it was made.')] = '',
+) -> None:
+    """Write a model in half precision, for shipping; prints its fingerprint."""
+    with _errors_in_words():
+        from msfc.codec.quantizer import check_bit_depth
+        from msfc.model_file import load_model, save_model
+
+        model = load_model(source)
+        if bits is not None:
+            model.bit_depth = check_bit_depth(bits)
+        extra: dict[str, Any] = {'note': note} if note else {}
+        if figures:
+            extra['figures'] = json.loads(figures.read_text())
+        console.print(save_model(model, destination, half=True, extra=extra))
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
+) -> None:
+    """Show what a model file says of itself."""
+    with _errors_in_words():
+        from msfc.model_file import describe_model
+
+        console.print_json(json.dumps(describe_model(model)))
+
+
+if __name__ == '__main__':
+    app()

@@ -1,0 +1,131 @@
+"""Bytes at equal precision: interpolation, frontier, and no extrapolation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msfc.evaluation.rate_curves import (
+    AT_MOST,
+    NEVER,
+    REACHED,
+    RateCurve,
+    best_of,
+    monotone_cubic,
+    rate_at,
+    ratio_at_equal_precision,
+)
+
+CURVE = RateCurve('jpeg', (1000, 2000, 4000, 8000), (0.2, 0.4, 0.5, 0.55))
+
+
+@pytest.mark.parametrize(('rate', 'value'), list(zip(CURVE.rates, CURVE.precision, strict=True)))
+def test_measured_points_are_met(rate: float, value: float) -> None:
+    answer = rate_at(CURVE, value)
+    assert answer.status == REACHED
+    assert answer.rate == pytest.approx(rate)
+
+
+def test_between_two_points() -> None:
+    line = RateCurve('line', (100, 10000), (0.2, 0.4))
+    assert rate_at(line, 0.3).rate == pytest.approx(1000)
+
+
+def test_nothing_is_extrapolated() -> None:
+    below, above = rate_at(CURVE, 0.1), rate_at(CURVE, 0.56)
+    assert (below.status, below.rate) == (AT_MOST, 1000)
+    assert (above.status, above.rate) == (NEVER, None)
+    assert str(below) == '≤ 1,000'
+    assert str(above) == 'not reached'
+    assert rate_at(CURVE, math.nan).status == NEVER
+
+
+def test_beaten_settings_are_left_out() -> None:
+    curve = RateCurve(
+        'noisy', (8000, 1000, 3000, 2000, 1000, 500), (0.5, 0.2, 0.35, 0.4, 0.1, math.nan)
+    )
+    rates, values = curve.frontier()
+    assert rates.tolist() == [1000, 2000, 8000]
+    assert values.tolist() == [0.2, 0.4, 0.5]
+
+
+def test_single_setting() -> None:
+    curve = RateCurve('one', (700,), (0.3,))
+    assert rate_at(curve, 0.3) == rate_at(CURVE, 0.3).__class__(REACHED, 700)
+    assert rate_at(curve, 0.2).status == AT_MOST
+    assert rate_at(RateCurve('none', (700,), (math.nan,)), 0.2).status == NEVER
+
+
+def test_ratio() -> None:
+    ratio = ratio_at_equal_precision(CURVE, 500, 0.4)
+    assert ratio.ratio == pytest.approx(4)
+    assert ratio.interval is None
+    assert ratio_at_equal_precision(CURVE, 500, 0.9).ratio is None
+
+
+def test_ratio_interval() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.01, 300)
+    own = rng.normal(0, 0.002, (4, 300))
+    replicates = np.array(CURVE.precision)[:, None] + shared + own
+    ratio = ratio_at_equal_precision(CURVE, 500, 0.45, replicates, 0.45 + shared)
+    assert ratio.interval is not None
+    assert ratio.interval.low < ratio.ratio < ratio.interval.high
+    assert ratio.interval.high / ratio.interval.low < 1.3
+    # At the top of the curve some resampled sets do not reach it: the interval has no end.
+    top = ratio_at_equal_precision(CURVE, 500, 0.5499, replicates, 0.5499 + shared)
+    assert top.interval is not None
+    assert math.isinf(top.interval.high)
+    with pytest.raises(ValueError, match='replicates of shape'):
+        ratio_at_equal_precision(CURVE, 500, 0.45, replicates[:2], shared)
+
+
+def test_best_of_takes_either() -> None:
+    one, two = RateCurve('a', (10, 30), (0.1, 0.3)), RateCurve('b', (20, 40), (0.25, 0.28))
+    rates, values = best_of('both', [one, two]).frontier()
+    assert rates.tolist() == [10, 20, 30]
+    assert values.tolist() == [0.1, 0.25, 0.3]
+
+
+def test_wrong_curves_are_refused() -> None:
+    with pytest.raises(ValueError, match='1 rates and 2'):
+        RateCurve('x', (1,), (0.1, 0.2))
+    with pytest.raises(ValueError, match='positive'):
+        RateCurve('x', (0,), (0.1,))
+    with pytest.raises(ValueError, match='positive'):
+        ratio_at_equal_precision(CURVE, 0, 0.3)
+
+
+def test_known_values() -> None:
+    """A worked example: slopes and values by hand."""
+    # Secants 1 and 2 of widths 1 and 2: middle slope 9 / (5 / 1 + 4 / 2) = 9 / 7, ends
+    # ((2 + 2) 1 - 1 2) / 3 = 2 / 3 and ((4 + 1) 2 - 2 1) / 3 = 8 / 3.
+    x, y = [0, 1, 3], [0, 1, 5]
+    h = 0.5
+    first = 0.5 * (1 * 1) + 0.125 * (2 / 3) - 0.125 * (9 / 7)
+    second = 0.5 * (1 + 5) + 2 * 0.125 * (9 / 7) - 2 * 0.125 * (8 / 3)
+    got = monotone_cubic(x, y, [0, h, 1, 2, 3])
+    np.testing.assert_allclose(got, [0, first, 1, second, 5], atol=1e-12)
+
+
+def test_interpolation_refuses_outside() -> None:
+    with pytest.raises(ValueError, match='only'):
+        monotone_cubic([0, 1], [0, 1], [1.1])
+    with pytest.raises(ValueError, match='rising'):
+        monotone_cubic([0, 0], [0, 1], [0])
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.01, 5), st.floats(0, 5)), min_size=1, max_size=8
+    )
+)
+def test_interpolation_keeps_order(steps: list[tuple[float, float]]) -> None:
+    x = np.cumsum([0.0, *(step[0] for step in steps)])
+    y = np.cumsum([0.0, *(step[1] for step in steps)])
+    got = monotone_cubic(x, y, np.linspace(x[0], x[-1], 200))
+    assert (np.diff(got) >= -1e-9).all()
+    np.testing.assert_allclose(monotone_cubic(x, y, x), y, atol=1e-9)

@@ -1,0 +1,220 @@
+"""One run of the demo: starts the nodes, watches them, ends them, measures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import rclpy
+from ament_index_python.packages import get_package_share_directory
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from msfc.model import SplitModel
+from msfc_demo.accuracy import RunningAccuracy
+from msfc_demo.figures import Figures
+from msfc_demo.monitor import FrameRecord, Monitor
+from msfc_demo.processes import NodeError, NodeProcesses, private_environment
+
+START_PATIENCE = 180.0
+"""Seconds until all nodes have to be ready."""
+
+FRAME_PATIENCE = 90.0
+"""Seconds without a decoded frame after which the demo gives up."""
+
+DIAGNOSTICS_PATIENCE = 2.5
+"""Seconds that the cloud gets to tell its last stage times."""
+
+PERIOD = 10
+"""Frames between two average precisions and, where the output is no terminal, between lines."""
+
+EDGE_PARAMETERS: dict[str, object] = {
+    # On one machine nothing needs to be lost: every frame of the clip is to be seen.
+    'qos.image.reliability': 'reliable',
+}
+
+CLOUD_PARAMETERS: dict[str, object] = {
+    # Average precision is measured with the unsure instances too; drawn are the sure ones.
+    'score_threshold': 0.05,
+}
+
+LIVE_SHOT = 20
+"""Frames that the live camera takes of a scene, as many as the recorded clip has."""
+
+
+class StoppedError(Exception):
+    """Somebody asked the demo to stop.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f'stopped by {signal.Signals(number).name}')
+        self.number = number
+
+
+class StopRequest:
+    """Notes the signals that ask this program to stop; the second of a kind ends it at once."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._number = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def check(self) -> None:
+        """Raise :exc:`StoppedError` if there was one."""
+        if self._number is not None:
+            raise StoppedError(self._number)
+
+
+class Demo:
+    """One run of the demo.
+
+    Args:
+        options: of the command line, see :func:`msfc_demo.options.parse_options`.
+        model: that the nodes use.
+        console: to write to.
+        stop: looked at all the time.
+
+    Attributes:
+        figures: what was measured, also of a run that was broken off.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        model: SplitModel,
+        console: Console,
+        stop: StopRequest,
+    ) -> None:
+        self.figures = Figures()
+        self._options = options
+        self._model = model
+        self._console = console
+        self._stop = stop
+        self._logs: Path = options.output / 'logs'
+        self._environment = private_environment(self._logs)
+        self._processes = NodeProcesses(self._logs, self._environment)
+        self._accuracy = RunningAccuracy(model.class_names)
+        self._live: Live | None = None
+        self._progress = 0.0
+
+    def run(self) -> None:
+        """Start everything, watch until all frames are decoded, end everything.
+
+        Raises:
+            NodeError: if a node dies, or nothing happens any more.
+            Stopped: if a signal came.
+        """
+        # For this process's own part in the graph.
+        os.environ.update(self._environment)
+        with self._processes:
+            self._start_nodes()
+            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+            try:
+                self._watch()
+            finally:
+                rclpy.try_shutdown()
+
+    def measure(self) -> None:
+        """Take the average precision of all frames so far."""
+        self.figures.precision = self._accuracy.compute()
+
+    @property
+    def unknown_classes(self) -> set[str]:
+        """Classes of true objects that the model does not have, so that no precision is taken."""
+        return self._accuracy.unknown
+
+    def _start_nodes(self) -> None:
+        options = self._options
+        config = Path(get_package_share_directory('msfc')) / 'config'
+        model = os.path.abspath(options.model) if os.path.isdir(options.model) else options.model
+        self._console.print(f'Starting camera, edge and cloud; their logs are in {self._logs}/')
+        # The images' subscribers are the edge and this program.
+        camera: dict[str, object] = {'rate': options.rate, 'wait_for_subscribers': 2}
+        if options.live:
+            camera.update(seed=options.seed, frames_per_scene=LIVE_SHOT)
+        for name, package, executable, parameters in (
+            (
+                'edge',
+                'msfc_edge',
+                'edge_node',
+                {'model': model, 'bit_depth': options.bit_depth, **EDGE_PARAMETERS},
+            ),
+            ('cloud', 'msfc_cloud', 'cloud_node', {'model': model, **CLOUD_PARAMETERS}),
+            ('camera', 'msfc_sim', 'camera_node' if options.live else 'clip_player', camera),
+        ):
+            self._processes.start(name, package, executable, config / f'{name}.yaml', parameters)
+
+    def _watch(self) -> None:
+        monitor = Monitor(self._model, self._options.frames, self._decoded)
+        executor = SingleThreadedExecutor()
+        executor.add_node(monitor)
+
+        def spin(until: Callable[[], bool], patience: float) -> bool:
+            """Spin until it is so; return False if nothing went on for too long."""
+            self._progress = time.monotonic()
+            while not until():
+                executor.spin_once(timeout_sec=0.1)
+                self._stop.check()
+                self._processes.check()
+                if time.monotonic() - self._progress > patience:
+                    return False
+            return True
+
+        try:
+            if not spin(lambda: not monitor.missing(), START_PATIENCE):
+                late = monitor.missing()[0]
+                raise NodeError(
+                    f'the {late} is not ready after {START_PATIENCE:g} s\n'
+                    + self._processes.tail(late)
+                )
+            with Live(console=self._console, refresh_per_second=4, transient=True) as live:
+                # Elsewhere a line now and then takes its place.
+                self._live = live if self._console.is_terminal else None
+                monitor.listen_to_camera()
+                if not spin(lambda: monitor.complete, FRAME_PATIENCE):
+                    raise NodeError(
+                        f'no frame was decoded for {FRAME_PATIENCE:g} s\n'
+                        + self._processes.tail('edge')
+                        + '\n'
+                        + self._processes.tail('cloud')
+                    )
+                spin(lambda: monitor.diagnosed, DIAGNOSTICS_PATIENCE)
+        finally:
+            self._live = None
+            self.figures.captured, self.figures.sent = monitor.captured, monitor.sent
+            self.figures.cloud_stages = monitor.cloud_stages
+            executor.shutdown()
+            monitor.destroy_node()
+
+    def _decoded(self, record: FrameRecord, monitor: Monitor) -> None:
+        assert record.found is not None
+        assert record.truth is not None
+        self._progress = time.monotonic()
+        self._accuracy.add(record.found, record.truth)
+        self.figures.add(record)
+        self.figures.captured, self.figures.sent = monitor.captured, monitor.sent
+        self.figures.cloud_stages = monitor.cloud_stages
+        count = len(self.figures.frames)
+        if count % PERIOD == 0:
+            self.measure()
+        if self._live:
+            self._live.update(self._display())
+        elif count % PERIOD == 0:
+            self._console.print(self.figures.line(self._options.frames))
+
+    def _display(self) -> RenderableType:
+        return Group(self.figures.table(self._options.frames), self.figures.seen())

@@ -1,0 +1,219 @@
+"""Listens to the whole chain and joins what belongs to one frame by the header's stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from msfc_msgs.msg import CompressedFeature, InstanceArray
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from msfc.codec.accounting import bits_per_pixel, payload_bpfe
+from msfc.model import SplitModel
+from msfc_ros.image_conversion import image_to_bgr
+
+QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+
+JPEG_QUALITY = 90
+"""Quality of the JPEG image that the messages are compared with."""
+
+EDGE_STAGES = ('preprocess', 'backbone', 'encode', 'pack')
+CLOUD_STAGES = ('unpack', 'decode', 'infer')
+
+MAX_PENDING = 100
+"""Frames that are waited for; with a camera at its own pace most of them are never sent."""
+
+Stamp = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SentMessage:
+    """A message that crossed the link.
+
+    Attributes:
+        payload_bytes: bytes of the code.
+        message_bytes: bytes of the whole serialised message.
+        payload_bpfe: bits of the code per element of the uncompressed pyramid.
+        bits_per_pixel: bits of the whole message per pixel of the camera's image.
+        c_prime: channels of the code.
+        bit_depth: bits per symbol.
+        stages: durations of the edge's stages in seconds.
+    """
+
+    payload_bytes: int
+    message_bytes: int
+    payload_bpfe: float
+    bits_per_pixel: float
+    c_prime: int
+    bit_depth: int
+    stages: dict[str, float]
+
+
+@dataclass
+class FrameRecord:
+    """What is known of one frame; fields are None until their message has come.
+
+    Attributes:
+        jpeg: the camera's image as JPEG of :data:`JPEG_QUALITY`.
+        raw_bytes: bytes of the camera's image as it is.
+        truth: its true instances.
+        sent: what was measured of the message that crossed the link.
+        found: the instances of all scores.
+        received: when they were received, in nanoseconds.
+        latency: seconds from the header's stamp until then.
+    """
+
+    jpeg: bytes | None = None
+    raw_bytes: int = 0
+    truth: InstanceArray | None = None
+    sent: SentMessage | None = None
+    found: InstanceArray | None = None
+    received: int = 0
+    latency: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all messages have come."""
+        return None not in (self.jpeg, self.truth, self.sent, self.found)
+
+
+class Monitor(Node):
+    """Listens to camera, edge and cloud.
+
+    Args:
+        model: the model that they use.
+        frames: frames after which it listens no longer.
+        on_decoded: called with each frame of which all messages have come, and with itself.
+    """
+
+    def __init__(
+        self, model: SplitModel, frames: int, on_decoded: Callable[[FrameRecord, Monitor], None]
+    ) -> None:
+        super().__init__('demo')
+        self._detector = model.detector
+        self._limit = frames
+        self._on_decoded = on_decoded
+        self._pending: dict[Stamp, FrameRecord] = {}
+        self.captured = self.sent = self.decoded = 0
+        self.cloud_stages: dict[str, float] = {}
+        self._cloud_decoded = 0
+        # What is waiting is handled in this order.
+        self.create_subscription(InstanceArray, 'ground_truth', self._truth, QOS)
+        self.create_subscription(CompressedFeature, 'features', self._feature, QOS, raw=True)
+        self.create_subscription(InstanceArray, 'instances', self._instances, QOS)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, QOS)
+
+    def missing(self) -> list[str]:
+        """Return the processes that are not ready yet."""
+        own = 1
+        return [
+            name
+            for name, ready in (
+                ('camera', self.count_publishers('image_raw') > 0),
+                ('edge', self.count_subscribers('image_raw') > 0),
+                ('cloud', self.count_subscribers('features') > own),
+            )
+            if not ready
+        ]
+
+    def listen_to_camera(self) -> None:
+        """Subscribe to the images, which the camera waits for."""
+        self.create_subscription(Image, 'image_raw', self._image, QOS)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all frames have been decoded."""
+        return self.decoded >= self._limit
+
+    @property
+    def diagnosed(self) -> bool:
+        """Whether the cloud has told the stage times of all frames."""
+        return self._cloud_decoded >= self._limit
+
+    def _image(self, message: Image) -> None:
+        if not self.complete:
+            record = self._record(message.header)
+            record.raw_bytes = len(message.data)
+            record.jpeg = encode_jpeg(image_to_bgr(message))
+            self._join(message.header)
+
+    def _truth(self, message: InstanceArray) -> None:
+        if not self.complete:
+            self.captured += 1
+            self._record(message.header).truth = message
+            self._join(message.header)
+
+    def _feature(self, data: bytes) -> None:
+        if self.complete:
+            return
+        message = deserialize_message(data, CompressedFeature)
+        sizes = self._detector.pyramid_sizes((message.padded_height, message.padded_width))
+        self.sent += 1
+        self._record(message.header).sent = SentMessage(
+            payload_bytes=len(message.data),
+            message_bytes=len(data),
+            payload_bpfe=payload_bpfe(len(message.data), sizes, self._detector.feature_channels),
+            bits_per_pixel=bits_per_pixel(len(data), (message.image_height, message.image_width)),
+            c_prime=message.channels,
+            bit_depth=message.bit_depth,
+            stages={stage: getattr(message, f'{stage}_time') for stage in EDGE_STAGES},
+        )
+        self._join(message.header)
+
+    def _instances(self, message: InstanceArray, info: dict[str, Any]) -> None:
+        if self.complete:
+            return
+        record = self._record(message.header)
+        record.found = message
+        # By the middleware: this process may have been busy since.
+        record.received = int(info['received_timestamp']) or self.get_clock().now().nanoseconds
+        stamp = message.header.stamp
+        record.latency = (record.received - stamp.sec * 10**9 - stamp.nanosec) * 1e-9
+        self._join(message.header)
+
+    def _record(self, header: Header) -> FrameRecord:
+        record = self._pending.setdefault(_key(header), FrameRecord())
+        while len(self._pending) > MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+        return record
+
+    def _join(self, header: Header) -> None:
+        if self._pending[_key(header)].complete:
+            self.decoded += 1
+            self._on_decoded(self._pending.pop(_key(header)), self)
+
+    def _diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {item.key: item.value for item in status.values}
+            if status.name.endswith(': decoding') and 'decoded' in values:
+                self._cloud_decoded = int(values['decoded'])
+                self.cloud_stages = {
+                    stage: float(values[f'{stage}_ms']) * 1e-3
+                    for stage in CLOUD_STAGES
+                    if f'{stage}_ms' in values
+                }
+
+
+def _key(header: Header) -> Stamp:
+    return header.stamp.sec, header.stamp.nanosec
+
+
+def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
+    """Return an image, H x W x 3 uint8 BGR, as JPEG of :data:`JPEG_QUALITY`."""
+    return bytes(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])
+
+
+def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """Return the image, H x W x 3 uint8 BGR, that :func:`encode_jpeg` was given, or nearly so."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return image.astype(np.uint8, copy=False)

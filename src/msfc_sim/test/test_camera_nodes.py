@@ -1,0 +1,108 @@
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
+
+import numpy as np
+from msfc_msgs.msg import InstanceArray
+from sensor_msgs.msg import CameraInfo, Image
+
+import node_checks
+from msfc_ros.image_conversion import image_to_bgr
+from msfc_sim.camera_node import CameraNode
+from msfc_sim.clip import read_clip, shipped_clip
+from msfc_sim.clip_player import ClipPlayer
+
+
+@pytest.fixture
+def start(ros):
+    nodes = []
+
+    def start(probe, node_type, **parameters):
+        node = node_checks.make(node_type, **parameters)
+        nodes.append((probe, node))
+        assert node.start()
+        probe.executor.add_node(node)
+        return node
+
+    yield start
+    for probe, node in nodes:
+        probe.executor.remove_node(node)
+        node.stop()
+        node.destroy_node()
+
+
+def listen(probe):
+    return (
+        probe.listen(Image, 'image_raw'),
+        probe.listen(CameraInfo, 'camera_info'),
+        probe.listen(InstanceArray, 'ground_truth'),
+    )
+
+
+def test_clip_is_played_once_in_step_with_the_results(probe, start):
+    images, infos, truths = listen(probe)
+    results = probe.node.create_publisher(InstanceArray, 'instances', 10)
+    start(probe, ClipPlayer, rate=0.0, frames=5, result_timeout=60.0)
+    clip = read_clip(shipped_clip())
+    for count in range(1, 6):
+        probe.wait(lambda: len(images) == len(infos) == len(truths) == count, 'a frame')  # noqa: B023
+        assert images[-1].header == infos[-1].header == truths[-1].header
+        assert (image_to_bgr(images[-1]) == clip[count - 1].decode()).all()
+        assert truths[-1].instances == clip[count - 1].ground_truth.instances
+        probe.spin(0.3)
+        assert len(images) == count
+        probe.wait(results.get_subscription_count, 'the player')
+        results.publish(InstanceArray(header=images[-1].header))
+    probe.spin(0.5)
+    assert len(images) == 5
+    stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in images]
+    assert stamps == sorted(set(stamps))
+
+
+def test_clip_without_results_goes_on(probe, start):
+    images, _, _ = listen(probe)
+    start(probe, ClipPlayer, rate=0.0, result_timeout=0.2)
+    probe.wait(lambda: len(images) >= 3, 'three frames')
+
+
+def test_clip_waits_for_its_subscribers(probe, start):
+    images, _, _ = listen(probe)
+    start(probe, ClipPlayer, rate=20.0, wait_for_subscribers=2)
+    probe.spin(0.5)
+    assert not images
+    more, _, _ = listen(probe)
+    probe.wait(lambda: images and more, 'a frame')
+
+
+def test_clip_ends_or_begins_again(probe, start, tmp_path):
+    from msfc_sim.clip import write_clip
+
+    write_clip(tmp_path / 'short', read_clip(shipped_clip())[:2])
+    images, _, _ = listen(probe)
+    start(probe, ClipPlayer, rate=50.0, clip=str(tmp_path / 'short'), loop=False)
+    probe.wait(lambda: len(images) == 2, 'two frames')
+    probe.spin(0.3)
+    assert len(images) == 2
+    start(probe, ClipPlayer, rate=50.0, clip=str(tmp_path / 'short'), frames=5)
+    probe.wait(lambda: len(images) == 7, 'five more')
+
+
+def test_clip_that_is_not_there(ros, capfd):
+    node_checks.check_configure_fails(ClipPlayer, capfd, 'is no clip', clip='no_such_clip')
+
+
+def test_live_camera(drawing, probe, start):
+    images, infos, truths = listen(probe)
+    small = {'width': 160, 'height': 120, 'seed': 7, 'frames_per_scene': 2}
+    start(probe, CameraNode, rate=20.0, frames=3, **small)
+    probe.wait(lambda: len(images) == len(infos) == len(truths) == 3, 'three frames')
+    for image, info, truth in zip(images, infos, truths, strict=True):
+        assert image.header == info.header == truth.header
+        assert image.header.frame_id == 'camera_optical_frame'
+        assert image.encoding == 'bgr8'
+        assert (image.height, image.width) == (info.height, info.width) == (120, 160)
+        assert info.k[0] == pytest.approx(60 / np.tan(np.deg2rad(45) / 2))
+        assert truth.instances
+    # The third is of another scene.
+    pictures = [image_to_bgr(image).astype(float) for image in images]
+    assert np.abs(pictures[0] - pictures[1]).mean() < np.abs(pictures[1] - pictures[2]).mean()
