@@ -97,6 +97,9 @@ else
         'Install one (Debian, Ubuntu: apt-get install python3 python3-venv python3-dev),' \
         'or name one: PYTHON=/path/to/python3.12 bash scripts/setup.sh'
 fi
+[[ -z $ros_prefix ]] || "$python" -c 'import rclpy' 2>/dev/null ||
+    fail "ROS 2 is sourced, but $python cannot import its rclpy." \
+        'Name the interpreter that ROS 2 was built for: PYTHON=/usr/bin/python3 bash scripts/setup.sh'
 
 missing=()
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
@@ -116,18 +119,22 @@ mode="${ros_prefix:-wheels}"
 stamp="$(cat "$ROOT"/requirements/*.lock "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1) $version $mode"
 
 if [[ ! -f $VENV/msfc-stamp || "$(cat "$VENV/msfc-stamp")" != "$stamp" ]]; then
-    if [[ -d $VENV && "$(cat "$VENV/msfc-kind" 2>/dev/null)" != "$version $mode" ]]; then
+    kind="$version $mode"
+    if [[ -d $VENV && ! -f $VENV/msfc-kind ]]; then
+        fail "$VENV was not made by this script; it is left alone." \
+            'Move it away or remove it, then run this again.'
+    elif [[ -d $VENV && "$(cat "$VENV/msfc-kind")" != "$kind" ]]; then
         say 'the virtual environment is for another Python or ROS 2; making it anew'
         rm -rf "$VENV" "$ROOT/build" "$ROOT/install"
     fi
     rm -f "$VENV/msfc-stamp"
-    if [[ ! -d $VENV ]]; then
+    if [[ ! -x $VENV/bin/pip ]]; then
         say "making .venv with CPython $version"
+        # Written first: whatever ends this script, the folder is known as its own.
+        mkdir -p "$VENV"
+        printf '%s' "$kind" >"$VENV/msfc-kind"
         # Beside apt's ROS 2 its Python packages must be visible.
         "$python" -m venv ${ros_prefix:+--system-site-packages} "$VENV"
-        printf '%s' "$version $mode" >"$VENV/msfc-kind"
-        # Git, linters and colcon leave the folder alone even where the ignore file is not heeded.
-        touch "$VENV/COLCON_IGNORE"
     fi
     say 'installing the libraries (about 6 GB with PyTorch; some minutes)'
     pip_install libraries --no-deps -r "$ROOT/requirements/base.lock"

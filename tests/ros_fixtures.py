@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 
 
 @pytest.fixture(scope='session')

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -93,11 +94,12 @@ class Bar:
 
 def _print_figures(title: str, figures: Sequence[Figures]) -> None:
     """Print a table, one row per variant."""
-    table = Table(title=f'{title}, {figures[0].images} images')
+    # Eight columns fit into a terminal of 80 characters.
+    table = Table(title=f'{title}, {figures[0].images} images', box=SIMPLE, padding=0)
     for heading in (
         'variant', 'box mAP', 'mask mAP', 'box mAP50', 'mask mAP50', 'payload B', 'BPFE', 'bpp'
     ):
-        table.add_column(heading, justify='right')
+        table.add_column(heading, justify='right', min_width=6)
     for row in figures:
         table.add_row(
             row.variant, f'{row.box_map:.4f}', f'{row.mask_map:.4f}', f'{row.box_map50:.4f}',
@@ -223,14 +225,13 @@ def evaluate(
         _check_device(device, ('cpu', 'cuda'))
         for depth in bits or ():
             check_bit_depth(depth)
+        measured = load_model(model, device)
+        compared = load_model(reference, device) if reference else None
         dataset = CocoDataset(data, split)
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
         with Bar(f'{split} images') as update:
-            figures = evaluate_model(
-                load_model(model, device), dataset, bits or (),
-                load_model(reference, device) if reference else None, limit, update,
-            )
+            figures = evaluate_model(measured, dataset, bits or (), compared, limit, update)
         _print_figures(f'{model} on {data / split}', figures)
         if output:
             output.write_text(json.dumps([row.to_dict() for row in figures], indent=2) + '\n')

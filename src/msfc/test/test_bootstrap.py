@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
 from msfc.evaluation.bootstrap import (
     KINDS,
     ImageMatches,
@@ -19,9 +23,6 @@ from msfc.evaluation.bootstrap import (
 )
 from msfc.evaluation.bootstrap import _first_at_least as first_at_least
 from msfc.evaluation.bootstrap import _hits_needed as hits_needed
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 SIZE = 48
 

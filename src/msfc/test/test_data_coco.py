@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from msfc.data import CocoDataset
 from tiny_data import CLASS_NAMES, HEIGHT, SPLITS, WIDTH, write_data
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from torchmetrics.detection import MeanAveragePrecision
+
 from msfc.codec import bits_per_pixel, payload_bpfe
 from msfc.data import CocoDataset
 from msfc.detectors.base import Instances, Targets
@@ -16,7 +19,6 @@ from msfc.model import SplitModel
 from msfc.pipeline import EdgePipeline
 from tiny import TinyDetector, tiny_model
 from tiny_data import CLASS_NAMES, HEIGHT, WIDTH, write_data
-from torchmetrics.detection import MeanAveragePrecision
 
 NAMES = ('cup', 'ball', 'pen')
 KEYS = ('box_map', 'mask_map', 'box_map50', 'mask_map50')
@@ -104,7 +106,13 @@ def test_figures_are_those_of_torchmetrics(seed):
     def numbers(high, count):
         return torch.randint(0, high, (count,), generator=generator).tolist()
 
-    metric = MeanAveragePrecision(iou_type=('bbox', 'segm'), backend='pycocotools')
+    metric = MeanAveragePrecision(
+        iou_type=('bbox', 'segm'),
+        # Its own are COCO's rounded to single precision, which decides differently at ties.
+        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        rec_thresholds=np.linspace(0.0, 1.0, 101).tolist(),
+        backend='pycocotools',
+    )
     detections, truths = [], []
     for _ in range(6):
         boxes = [

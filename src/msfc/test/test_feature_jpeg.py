@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from msfc.detectors.base import Pyramid
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 
@@ -38,8 +39,8 @@ def error(one: Pyramid, other: Pyramid) -> float:
 
 @settings(max_examples=30)
 @given(
-    st.integers(1, 10), st.integers(1, 40), st.integers(1, 40), st.sampled_from(['level', 'channel']),
-    st.booleans(), st.booleans(),
+    st.integers(1, 10), st.integers(1, 40), st.integers(1, 40),
+    st.sampled_from(['level', 'channel']), st.booleans(), st.booleans(),
 )
 def test_high_quality_is_near_the_original(
     channels: int, height: int, width: int, scope: str, aligned: bool, free_p6: bool
@@ -52,8 +53,8 @@ def test_high_quality_is_near_the_original(
         assert got.shape == features.shape
         assert got.dtype == torch.float32
         span = float(features.max() - features.min())
-        # Half a step of 8 bits, and what JPEG's rounding of frequencies adds.
-        assert float((got - features).abs().max()) <= span * 4 / 255 + 1e-5
+        # JPEG rounds 64 frequencies of weight 1/4 at most, each by half a step at most.
+        assert float((got - features).abs().max()) <= span * 9 / 255 + 1e-5
     assert sent > 0
 
 

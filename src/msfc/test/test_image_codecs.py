@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from msfc.evaluation.image_codecs import (
     DownscalingCodec,
     FfmpegIntraCodec,
@@ -13,7 +15,6 @@ from msfc.evaluation.image_codecs import (
     PillowCodec,
     find_codecs,
 )
-from numpy.typing import NDArray
 
 CODECS, MISSING = find_codecs(avif_speed=8)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from msfc.evaluation.rate_curves import (
     AT_MOST,
     NEVER,

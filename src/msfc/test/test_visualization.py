@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+
 from msfc.detectors.base import Instances
 from msfc.visualization import class_colour, draw_instances, label_map
 
@@ -77,5 +80,5 @@ def test_read_only_images_are_drawn_on():
 def test_neighbouring_classes_have_different_colours():
     colours = [class_colour(k) for k in range(80)]
     assert len(set(colours)) == len(colours)
-    for one, other in zip(colours, colours[1:], strict=False):
+    for one, other in pairwise(colours):
         assert max(abs(a - b) for a, b in zip(one, other, strict=True)) > 60

@@ -23,7 +23,7 @@ from msfc_demo.figures import Figures
 from msfc_demo.monitor import FrameRecord, Monitor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 
-START_PATIENCE = 180.0
+START_PATIENCE = 300.0
 """Seconds until all nodes have to be ready."""
 
 FRAME_PATIENCE = 90.0
@@ -159,7 +159,9 @@ class Demo:
             self._processes.start(name, package, executable, config / f'{name}.yaml', parameters)
 
     def _watch(self) -> None:
-        monitor = Monitor(self._model, self._options.frames, self._decoded)
+        monitor = Monitor(
+            self._model, self._options.frames, not self._options.rate, self._decoded
+        )
         executor = SingleThreadedExecutor()
         executor.add_node(monitor)
 

@@ -137,7 +137,7 @@ class Figures:
                 )
         latency = figures['latency_ms']
         table.add_row(
-            'image taken to instances received, ms',
+            'image taken to instances, ms',
             _show(1e3 * self._latency[-1] if self._latency else None, ',.0f'),
             f'p50 {_show(latency["p50"], ",.0f")}  p95 {_show(latency["p95"], ",.0f")}',
         )
@@ -180,7 +180,7 @@ class Figures:
             ('payload, bytes', ',.0f', 'payload_bytes_per_frame'),
             ('whole message, bytes', ',.0f', 'message_bytes_per_frame'),
             ('payload, bits per feature element', '.5f', 'payload_bpfe'),
-            ('whole message, bits per image pixel', '.4f', 'bits_per_pixel'),
+            ('message, bits per image pixel', '.4f', 'bits_per_pixel'),
             ('raw image : whole message', ',.1f : 1', RAW_RATIO),
             (f'JPEG q{JPEG_QUALITY} : whole message', ',.1f : 1', JPEG_RATIO),
         ):

@@ -44,7 +44,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if figures.frames:
         console.print(figures.table(options.frames))
         if demo.unknown_classes:
-            console.print(f'No mAP: the model does not have {", ".join(sorted(demo.unknown_classes))}.')
+            names = ', '.join(sorted(demo.unknown_classes))
+            console.print(f'no mAP: the model does not have the classes {names}')
     elif not status:
         status = _fail(console, 'no frame was decoded')
     try:

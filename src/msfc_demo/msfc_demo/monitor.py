@@ -92,15 +92,21 @@ class Monitor(Node):
     Args:
         model: the model that they use.
         frames: frames after which it listens no longer.
+        paced: whether the camera waits for the instances of each frame.
         on_decoded: called with each frame of which all messages have come, and with itself.
     """
 
     def __init__(
-        self, model: SplitModel, frames: int, on_decoded: Callable[[FrameRecord, Monitor], None]
+        self,
+        model: SplitModel,
+        frames: int,
+        paced: bool,
+        on_decoded: Callable[[FrameRecord, Monitor], None],
     ) -> None:
         super().__init__('demo')
         self._detector = model.detector
         self._limit = frames
+        self._paced = paced
         self._on_decoded = on_decoded
         self._pending: dict[Stamp, FrameRecord] = {}
         self.captured = self.sent = self.decoded = 0
@@ -118,7 +124,11 @@ class Monitor(Node):
         return [
             name
             for name, ready in (
-                ('camera', self.count_publishers('image_raw') > 0),
+                (
+                    'camera',
+                    self.count_publishers('image_raw') > 0
+                    and (not self._paced or self.count_subscribers('instances') > own),
+                ),
                 ('edge', self.count_subscribers('image_raw') > 0),
                 ('cloud', self.count_subscribers('features') > own),
             )

@@ -3,11 +3,13 @@ import pytest
 
 from msfc_sim.objects import CLASS_NAMES
 from msfc_sim.path import Shot
-from msfc_sim.scene import FRAMES_PER_SCENE, SPLITS, frames, scene_rng
+from msfc_sim.scene import FRAMES_PER_SCENE, SPLITS, TabletopScene, frames, scene_rng
 
 pytestmark = pytest.mark.usefixtures('drawing')
 
 SIZE = {'width': 160, 'height': 120}
+
+GOLDEN = ['can', 'cone', 'dumbbell', 'mug', 'box', 'mug', 'bottle']
 
 
 @pytest.fixture(scope='module')
@@ -51,6 +53,12 @@ def test_no_two_scenes_share_a_seed():
 
 def test_at_least_ten_classes():
     assert len(set(CLASS_NAMES)) == len(CLASS_NAMES) >= 10
+
+
+def test_seeds_give_what_they_always_gave():
+    """Else WORLD_VERSION has to be raised, and models were trained on another world."""
+    scene = TabletopScene(scene_rng('test', 0), **SIZE)
+    assert [CLASS_NAMES[label] for label in scene._labels] == GOLDEN
 
 
 def test_moving_camera():

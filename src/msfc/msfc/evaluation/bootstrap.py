@@ -121,21 +121,21 @@ class ImageMatches:
         """
         if weights is None:
             weights = np.ones((1, len(self.image_ids)), np.int64)
-        weights = np.asarray(weights, np.int64)
-        if weights.ndim != 2 or weights.shape[1] != len(self.image_ids):
+        drawn: NDArray[np.int64] = np.asarray(weights, np.int64)
+        if drawn.ndim != 2 or drawn.shape[1] != len(self.image_ids):
             raise ValueError(
-                f'weights of shape {weights.shape} for {len(self.image_ids)} images: '
+                f'weights of shape {drawn.shape} for {len(self.image_ids)} images: '
                 'give one row per resampling'
             )
-        if weights.size and weights.min() < 0:
+        if drawn.size and drawn.min() < 0:
             raise ValueError('an image cannot be drawn a negative number of times')
-        total: NDArray[np.float64] = np.zeros((len(weights), 2))
-        count: NDArray[np.int64] = np.zeros(len(weights), np.int64)
+        total: NDArray[np.float64] = np.zeros((len(drawn), 2))
+        count: NDArray[np.int64] = np.zeros(len(drawn), np.int64)
         for record in self._classes:
             step = max(1, _CHUNK_ELEMENTS // max(1, len(record.image)))
-            for start in range(0, len(weights), step):
+            for start in range(0, len(drawn), step):
                 rows = slice(start, start + step)
-                precision, present = self._class_precision(record, weights[rows])
+                precision, present = self._class_precision(record, drawn[rows])
                 total[rows] += np.where(present[:, None], precision, 0)
                 count[rows] += present
         with np.errstate(invalid='ignore'):
@@ -313,8 +313,10 @@ def _evaluate(
 
 def _class_record(entries: Sequence[dict[str, Any] | None], thresholds: int) -> _ClassRecord:
     objects = np.zeros(len(entries), np.int64)
-    scores, images = [np.zeros(0)], [np.zeros(0, np.int64)]
-    matched, ignored = [np.zeros((thresholds, 0), bool)], [np.zeros((thresholds, 0), bool)]
+    scores: list[NDArray[np.float64]] = [np.zeros(0)]
+    images: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    matched: list[NDArray[np.bool_]] = [np.zeros((thresholds, 0), bool)]
+    ignored: list[NDArray[np.bool_]] = [np.zeros((thresholds, 0), bool)]
     for index, entry in enumerate(entries):
         if entry is None:
             continue

@@ -178,7 +178,7 @@ def load_experiment(path: Path) -> Experiment:
     try:
         values = _read(Experiment, yaml.safe_load(path.read_text(encoding='utf-8')), str(path))
     except yaml.YAMLError as error:
-        raise ValueError(f'{path} is not YAML: {error}') from error
+        raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
     steps = values.pop('steps', None) or []
     if not isinstance(steps, list):
         raise ValueError(f'{path}: steps must be a list')

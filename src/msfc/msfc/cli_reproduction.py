@@ -1,0 +1,456 @@
+"""The commands that reproduce the paper: its data, its baselines and its figures.
+
+The functions are plain typer commands; :func:`add_commands` adds them to the program.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from msfc.cli_tools import console, errors_in_words, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from msfc.data import CocoDataset
+    from msfc.evaluation.baselines import Method
+    from msfc.evaluation.variants import Measurement
+
+# The heavy imports (torch, matplotlib) are in the commands, so that --help answers at once.
+
+QUICK_IMAGES = 8
+QUICK_SETTINGS = 3
+VARIANCE_IMAGES = 50  # that the scale of the features is taken from
+PANELS = {'box_map': 'box mAP', 'mask_map': 'mask mAP'}
+
+Images = Annotated[int | None, typer.Option(help='Measure the first images only.', min=1)]
+Device = Annotated[str, typer.Option(help='cpu or cuda.')]
+Replicates = Annotated[int, typer.Option(help='Bootstrap samples for the intervals.', min=0)]
+Quick = Annotated[
+    bool, typer.Option('--quick', help='A few images and settings: does it work, in minutes.')
+]
+DataFolder = Annotated[Path, typer.Option(help='Folder of a COCO-format data set.')]
+Split = Annotated[str, typer.Option(help='Split to measure on.')]
+Output = Annotated[
+    Path, typer.Option(help='Folder for tables, plots and what is needed to go on after a break.')
+]
+
+
+def add_commands(app: typer.Typer, data_app: typer.Typer) -> None:
+    """Add the commands to the program and to its ``data`` group."""
+    data_app.command('openimages')(data_openimages)
+    data_app.command('coco')(data_coco)
+    app.command('baselines')(baselines)
+    app.command('importance')(importance)
+
+
+def data_openimages(
+    source: Annotated[Path, typer.Argument(help="Folder with OpenImages' official files.")],
+    output: Annotated[Path, typer.Argument(help='Folder to write the COCO-format data to.')],
+    classes: Annotated[
+        list[str] | None, typer.Option('--class', help='Class by name; repeatable.')
+    ] = None,
+    most: Annotated[
+        int, typer.Option(help='Without --class: this many classes with the most masks.', min=1)
+    ] = 80,
+    train: Annotated[int, typer.Option(help='Training images; the paper has 176,107.', min=0)] = (
+        176_107
+    ),
+    test: Annotated[int, typer.Option(help='Test images; the paper has 8,746.', min=0)] = 8_746,
+    copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
+    workers: Annotated[int | None, typer.Option(help='Threads; all cores by default.')] = None,
+) -> None:
+    """Write OpenImages' instance masks as a COCO-format data set.
+
+    Goes on where a broken run ended. Says what is missing, names it in missing.csv, and lists in
+    download.txt what to download for the whole sets.
+    """
+    with errors_in_words(), progress_bar('reading masks') as update:
+        from msfc.data.openimages import write_openimages
+
+        report = write_openimages(
+            source, output, classes or (), most, {'train': train, 'test': test}, copy, workers,
+            update,
+        )
+    for line in report.sentences():
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def data_coco(
+    annotations: Annotated[Path, typer.Argument(help='Such as instances_val2017.json.')],
+    images: Annotated[Path, typer.Argument(help='Its folder of images.')],
+    output: Annotated[Path, typer.Argument(help='Folder to write the subset to.')],
+    split: Annotated[str | None, typer.Option(help="Its name; the image folder's by default.")]
+    = None,
+    classes: Annotated[
+        list[str] | None, typer.Option('--class', help='Class to keep; repeatable. All if none.')
+    ] = None,
+    count: Annotated[int | None, typer.Option(help='Images to keep.', min=1)] = None,
+    keep_empty: Annotated[
+        bool | None,
+        typer.Option(help='Keep images without objects; by default if no class is given.'),
+    ] = None,
+    copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
+) -> None:
+    """Check a COCO data set, and write the sound part of it or a subset."""
+    with errors_in_words(), progress_bar('checking images') as update:
+        from msfc.data.coco_subset import write_subset
+
+        report = write_subset(
+            annotations, images, output, split or images.name, classes or (), count, keep_empty,
+            copy, update,
+        )
+    for line in report.sentences():
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def baselines(
+    model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
+    data: DataFolder,
+    output: Output,
+    split: Split = 'test',
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Detector that gets images and features uncoded; the model's own if "
+                          'none. Give the one before the codec was trained.'),
+    ] = None,
+    bits: Annotated[
+        list[int] | None, typer.Option(help="Bit depth n; repeatable. The model's own if none.")
+    ] = None,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option(help='JPEG, WebP, AVIF, H.264 or H.265; repeatable. All here if none.'),
+    ] = None,
+    avif_speed: Annotated[int, typer.Option(help='Slower is smaller.', min=0, max=10)] = 6,
+    features: Annotated[
+        bool, typer.Option(help="Measure the paper's baseline, the features as JPEG.")
+    ] = True,
+    downscale: Annotated[
+        bool, typer.Option(help="Also send images made as small as the detector's input.")
+    ] = True,
+    settings: Annotated[
+        int | None, typer.Option(help='Qualities per codec; all by default.', min=2)
+    ] = None,
+    floor: Annotated[float, typer.Option(help='Least mAP in the plots.', min=0, max=1)] = 0.0,
+    limit: Images = None,
+    replicates: Replicates = 1000,
+    device: Device = 'cpu',
+    quick: Quick = False,
+) -> None:
+    """Compare the codec with JPEG of the features (the paper's baseline) and with image codecs.
+
+    Same images, same run; bytes at equal mask and box mAP, with bootstrap intervals. Goes on
+    where a broken run ended.
+    """
+    with errors_in_words():
+        from msfc.data import CocoDataset
+        from msfc.evaluation import baselines as library
+        from msfc.evaluation import feature_jpeg
+        from msfc.evaluation.image_codecs import find_codecs
+        from msfc.evaluation.variants import Coded, Uncompressed, Variant, measure
+        from msfc.model_file import load_model
+
+        if quick:
+            limit, settings = limit or QUICK_IMAGES, settings or QUICK_SETTINGS
+        dataset = CocoDataset(data, split)
+        coded_model = load_model(model, device)
+        plain_model = load_model(reference, device) if reference else coded_model
+        detector = plain_model.detector
+        codecs, missing = find_codecs(avif_speed=avif_speed)
+        codecs = _choose_codecs(codecs, missing, codec or ())
+        for name, reason in missing.items():
+            console.print(f'{name} is not measured: {reason}', highlight=False)
+        methods = library.image_methods(detector, codecs, downscale, settings)
+        if features:
+            qualities = library.thin_out(feature_jpeg.QUALITIES, settings)
+            methods.insert(0, library.feature_jpeg_method(detector, qualities))
+        plain = Uncompressed(detector)
+        coded = [Coded(coded_model, depth) for depth in (bits or [coded_model.bit_depth])]
+        variants: list[Variant] = [plain, *coded]
+        variants += [variant for method in methods for variant in method.variants]
+        image_ids = dataset.image_ids[:limit]
+        with progress_bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
+            measured = measure(
+                dataset, variants, image_ids, output / 'journal',
+                {
+                    'data': _identity(dataset, data, split),
+                    'model': coded_model.fingerprint,
+                    'reference': _whole_fingerprint(plain_model),
+                    'encoder': _whole_fingerprint(coded_model),
+                    'avif_speed': avif_speed,
+                },
+                replicates, progress=update,
+            )
+        by_name = {entry.variant: entry for entry in measured}
+        points = [by_name[variant.name] for variant in coded]
+        tables = [
+            row
+            for name in PANELS
+            for row in library.equal_precision_table(methods, points, by_name, name)
+        ]
+        write_measurements(
+            output, 'baselines', measured, by_name[plain.name],
+            {
+                'model': coded_model.fingerprint,
+                'data': f'{data.name}/{split}',
+                'equal_precision': tables,
+                'not_measured': missing,
+            },
+        )
+        print_measurements(f'{model} on {data.name}/{split}', [by_name[plain.name], *points])
+        for row in tables:
+            if row['measure'] == 'mask_map':
+                console.print(row['sentence'], highlight=False)
+        _plot_baselines(output, methods, coded_model, points, by_name, plain.name, floor)
+        console.print(f'tables and plots: {output}')
+
+
+def importance(
+    model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
+    data: DataFolder,
+    output: Output,
+    split: Split = 'test',
+    variance: Annotated[
+        float, typer.Option(help="Of the noise; 100 is the paper's, for features of its scale.")
+    ] = 100.0,
+    relative: Annotated[
+        bool,
+        typer.Option('--relative', help="Take the variance as multiple of the features' own, the "
+                                        "mean of the levels' variances."),
+    ] = False,
+    limit: Images = None,
+    replicates: Replicates = 1000,
+    device: Device = 'cpu',
+    quick: Quick = False,
+) -> None:
+    """Add noise to each pyramid level in turn (Fig. 3), and print the sizes (Table 1).
+
+    The detector is measured without its codec. Goes on where a broken run ended.
+    """
+    with errors_in_words():
+        from msfc.data import CocoDataset
+        from msfc.evaluation.importance import (
+            NO_NOISE,
+            importance_variants,
+            level_variances,
+            size_table,
+        )
+        from msfc.evaluation.plots import plot_importance
+        from msfc.evaluation.variants import measure, network_size
+        from msfc.model_file import load_model
+
+        if quick:
+            limit = limit or QUICK_IMAGES
+        dataset = CocoDataset(data, split)
+        loaded = load_model(model, device)
+        detector = loaded.detector
+        image_ids = dataset.image_ids[:limit]
+        scale = level_variances(detector, dataset, image_ids[:VARIANCE_IMAGES])
+        used = variance * scale.pooled() if relative else variance
+        variants = importance_variants(detector, used)
+        with progress_bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
+            measured = measure(
+                dataset, variants, image_ids, output / 'journal',
+                {
+                    'data': _identity(dataset, data, split),
+                    'detector': _whole_fingerprint(loaded),
+                    'variance': used,
+                },
+                replicates, progress=update,
+            )
+        clean, *noisy = measured
+        image = dataset.read_image(0)
+        size = network_size(detector)((image.shape[0], image.shape[1]))
+        sizes = size_table(detector, size, loaded)
+        write_measurements(
+            output, 'importance', measured, clean,
+            {
+                'data': f'{data.name}/{split}',
+                'variance': used,
+                'feature_variances': scale.variances(),
+                'sizes': [row.to_dict() for row in sizes],
+            },
+        )
+        print_measurements(f'noise of variance {used:.4g} on each level', measured)
+        print_table(
+            f'sizes at a network input of {size[0]} x {size[1]}',
+            ('', 'shape', 'elements', 'bits', 'elements / image', 'bits / image'),
+            [
+                (
+                    row.name, ' x '.join(map(str, row.shape or ())), f'{row.elements:,}',
+                    f'{row.bits:,}', f'{row.elements_ratio:.3g}', f'{row.bits_ratio:.3g}',
+                )
+                for row in sizes
+            ],
+        )
+        for suffix in ('png', 'pdf'):
+            plot_importance(
+                {
+                    entry.variant.removeprefix('noise on '): _kinds(entry) for entry in noisy
+                },
+                _kinds(clean),
+                output / f'importance.{suffix}',
+                f'Gaussian noise of variance {used:.4g} on one level',
+            )
+        assert clean.variant == NO_NOISE
+        console.print(f'tables and plots: {output}')
+
+
+def write_measurements(
+    output: Path,
+    name: str,
+    measured: Sequence[Measurement],
+    reference: Measurement,
+    about: Mapping[str, Any],
+) -> None:
+    """Write measurements as ``<name>.json`` and ``<name>.csv``.
+
+    Args:
+        output: folder.
+        name: of the files, without suffix.
+        measured: rows.
+        reference: that differences are taken to.
+        about: further entries of the JSON file.
+    """
+    from msfc.journal import write_atomically
+
+    rows = [entry.to_dict(reference) for entry in measured]
+    content = {**about, 'reference': reference.variant, 'rows': rows}
+    write_atomically(output / f'{name}.json', json.dumps(content, indent=2) + '\n')
+    flat = [
+        {
+            key if part is None else f'{key}_{part}': value if part is None else value[part]
+            for key, value in row.items()
+            for part in (value if isinstance(value, dict) else (None,))
+        }
+        for row in rows
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(flat[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(flat)
+    write_atomically(output / f'{name}.csv', text.getvalue())
+
+
+def print_measurements(title: str, measured: Sequence[Measurement]) -> None:
+    """Print measurements as a table with intervals of 95 %."""
+
+    def interval(entry: Measurement, measure: str) -> str:
+        found = entry.interval(measure)
+        return f'{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]'
+
+    def number(value: float | None, form: str) -> str:
+        return '' if value is None else format(value, form)
+
+    print_table(
+        f'{title}, {measured[0].images} images',
+        ('variant', 'box mAP [95 %]', 'mask mAP [95 %]', 'payload B', 'message B', 'BPFE', 'bpp'),
+        [
+            (
+                entry.variant, interval(entry, 'box_map'), interval(entry, 'mask_map'),
+                number(entry.payload_bytes, ',.0f'), number(entry.message_bytes, ',.0f'),
+                number(entry.payload_bpfe, '.4f'), number(entry.bits_per_pixel, '.4f'),
+            )
+            for entry in measured
+        ],
+    )
+
+
+def _kinds(entry: Measurement) -> dict[str, Any]:
+    return {label: entry.interval(name) for name, label in PANELS.items()}
+
+
+def _choose_codecs(
+    codecs: Sequence[Any], missing: dict[str, str], wanted: Sequence[str]
+) -> list[Any]:
+    """Return the codecs whose kind was asked for; forget what is missing of other kinds."""
+    if not wanted:
+        return list(codecs)
+    kinds = {codec.name.split()[0] for codec in codecs}
+    for name in wanted:
+        if name not in kinds:
+            raise ValueError(
+                f'{name}: {missing[name]}' if name in missing
+                else f'no codec {name}: choose from {", ".join(sorted(kinds))}'
+            )
+    missing.clear()
+    return [codec for codec in codecs if codec.name.split()[0] in wanted]
+
+
+def _plot_baselines(
+    output: Path,
+    methods: Sequence[Method],
+    model: Any,
+    points: Sequence[Measurement],
+    by_name: Mapping[str, Measurement],
+    plain: str,
+    floor: float,
+) -> None:
+    """Draw precision over BPFE and over bytes; of each method the settings no other beats."""
+    from msfc.evaluation.baselines import rate_curve
+    from msfc.evaluation.plots import Series, plot_rates
+
+    def best(method: Method, measure: str) -> list[Measurement]:
+        curve, own = rate_curve(method, by_name, measure)
+        rates, values = curve.frontier()
+        wanted = set(zip(rates.tolist(), values.tolist(), strict=True))
+        kept = {
+            (entry.payload_bytes or 0.0, entry.precision.values[measure]): entry for entry in own
+        }
+        return [entry for key, entry in sorted(kept.items()) if key in wanted]
+
+    for attribute, label, name in (
+        ('payload_bpfe', 'bits per feature element (BPFE)', 'bpfe'),
+        ('payload_bytes', 'bytes per image', 'bytes'),
+    ):
+
+        def series(
+            title: str, entries: Sequence[Measurement], measure: str, baseline: bool,
+            attribute: str = attribute,
+        ) -> Series:
+            return Series(
+                title,
+                tuple(getattr(entry, attribute) for entry in entries),
+                tuple(entry.interval(measure) for entry in entries),
+                baseline,
+            )
+
+        code = f"MSFC, C'={model.codec.config.code_channels}"
+        panels = {
+            panel: [
+                series(code, points, measure, False),
+                *(series(k.name, best(k, measure), measure, True) for k in methods),
+            ]
+            for measure, panel in PANELS.items()
+        }
+        for suffix in ('png', 'pdf'):
+            left_out = plot_rates(
+                panels, _kinds(by_name[plain]), output / f'baselines-{name}.{suffix}', label, floor
+            )
+    for line in left_out:
+        console.print(line, highlight=False)
+
+
+def _identity(dataset: CocoDataset, data: Path, split: str) -> str:
+    """Return what a journal knows a data set by: a hash of its annotation file."""
+    import hashlib
+
+    path = data / 'annotations' / f'instances_{split}.json'
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _whole_fingerprint(model: Any) -> str:
+    """Return a hash of all of a model's weights, those of the sender too."""
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps(model.config(), sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f'{name} {values.dtype} {values.shape}'.encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,395 @@
+"""Checks a COCO annotation file against its images, and writes a subset that is sound."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from msfc.data.openimages import hash_of, image_size, place_image
+from msfc.journal import Journal, journal_path, write_atomically
+
+BOX_SLACK = 1.0  # pixels that a box may be out of its image: COCO's own are, by rounding
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a data set.
+
+    Attributes:
+        kind: ``image`` or ``annotation``.
+        key: the image's file name or the annotation's id.
+        reason: in words, the same for the same fault.
+    """
+
+    kind: str
+    key: str
+    reason: str
+
+
+@dataclass
+class CocoReport:
+    """What was found and written.
+
+    Attributes:
+        images: images written.
+        objects: objects written, crowd regions left out.
+        crowds: crowd regions written.
+        classes: names of the classes written, by category id.
+        objects_by_class: objects written of each class, crowd regions left out.
+        found_images: images that the annotation file has.
+        found_annotations: annotations that it has.
+        problems: how many of each reason; what has one of them is left out.
+        problem_list: file that names each of them; None if there are none.
+    """
+
+    images: int = 0
+    objects: int = 0
+    crowds: int = 0
+    classes: list[str] = field(default_factory=list)
+    objects_by_class: dict[str, int] = field(default_factory=dict)
+    found_images: int = 0
+    found_annotations: int = 0
+    problems: dict[str, int] = field(default_factory=dict)
+    problem_list: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-serialisable values."""
+        return asdict(self)
+
+    def sentences(self) -> list[str]:
+        """Return the report in words."""
+        lines = [
+            f'{self.images:,} of {self.found_images:,} images with {self.objects:,} objects of '
+            f'{len(self.classes)} classes and {self.crowds:,} crowd regions'
+        ]
+        lines += [f'{count:,} times {reason}' for reason, count in self.problems.items()]
+        if self.problem_list:
+            lines.append(f'each is named in {self.problem_list}')
+        elif not self.problems:
+            lines.append('no problems found')
+        return lines
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """Read an annotation file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a COCO annotation file for instances.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is missing')
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f'{path} is not JSON: {error}') from error
+    parts = ('images', 'annotations', 'categories')
+    if not isinstance(data, dict) or any(not isinstance(data.get(part), list) for part in parts):
+        raise ValueError(f'{path} is not a COCO annotation file: it needs {", ".join(parts)}')
+    for part, needed in (
+        ('images', ('id', 'file_name', 'height', 'width')),
+        ('annotations', ('id', 'image_id', 'category_id')),
+        ('categories', ('id', 'name')),
+    ):
+        for entry in data[part]:
+            lacking = [name for name in needed if name not in entry]
+            if lacking:
+                raise ValueError(f'{path}: an entry of {part} has no {", ".join(lacking)}')
+    return data
+
+
+def write_subset(
+    annotations: Path,
+    images: Path,
+    output: Path,
+    split: str,
+    class_names: Sequence[str] = (),
+    count: int | None = None,
+    keep_empty: bool | None = None,
+    copy: bool = False,
+    progress: Progress | None = None,
+) -> CocoReport:
+    """Check a COCO data set and write the sound part of it, or a subset.
+
+    The images of a subset are those with the least hash of their file name, so that a larger
+    subset has all images of a smaller one. Category and image ids stay as they are. A run that
+    was broken off goes on where it ended.
+
+    Args:
+        annotations: such as ``instances_val2017.json``.
+        images: its folder of images.
+        output: folder to write ``annotations/instances_<split>.json``, the images as links to
+            ``<split>``, ``report_<split>.json`` and ``problems_<split>.csv`` to.
+        split: name of the set that is written.
+        class_names: classes to keep; all by default.
+        count: images to keep; all by default.
+        keep_empty: keep images without objects; by default if all classes are kept, since they
+            count in COCO's figures.
+        copy: copy images in place of links.
+        progress: called with (images done, images in all).
+
+    Raises:
+        FileNotFoundError: the annotation file or the folder is missing.
+        ValueError: it is not a COCO annotation file, a class is unknown, no image is left, or the
+            output would overwrite the input.
+    """
+    data = read_coco(annotations)
+    if not images.is_dir():
+        raise FileNotFoundError(f'{images} is not a folder of images')
+    target = output / 'annotations' / f'instances_{split}.json'
+    if target.resolve() == annotations.resolve():
+        raise ValueError(f'{target} would be overwritten: choose another output or split')
+    if count is not None and count < 1:
+        raise ValueError(f'{count} images cannot be kept')
+    categories = _choose(data['categories'], class_names)
+    report = CocoReport(
+        found_images=len(data['images']), found_annotations=len(data['annotations'])
+    )
+    problems: list[Problem] = []
+
+    sound = _unique(data['images'], 'image', 'file_name', problems)
+    place = {entry['id']: entry for entry in sound}
+    kept = {entry['id'] for entry in categories}
+    all_ids = {entry['id'] for entry in data['categories']}
+    objects: dict[Any, list[dict[str, Any]]] = {}
+    for entry in _unique(data['annotations'], 'annotation', 'id', problems):
+        reason = annotation_fault(entry, place.get(entry['image_id']), all_ids)
+        if reason:
+            problems.append(Problem('annotation', str(entry['id']), reason))
+        elif entry['category_id'] in kept:
+            objects.setdefault(entry['image_id'], []).append(entry)
+    if keep_empty is None:
+        keep_empty = not class_names
+    candidates = [
+        entry
+        for entry in sound
+        if keep_empty or any(not k.get('iscrowd') for k in objects.get(entry['id'], []))
+    ]
+    if count is not None:
+        candidates.sort(key=lambda entry: (hash_of(str(entry['file_name'])), str(entry['id'])))
+    written = _check_images(
+        candidates, images, output, split, copy, count, problems, progress
+    )
+    if not written:
+        raise ValueError(f'no usable image is left of {annotations} and {images}')
+    written.sort(key=lambda entry: str(entry['id']).zfill(20))
+    entries = [entry for image in written for entry in objects.get(image['id'], [])]
+    names = {entry['id']: str(entry['name']) for entry in categories}
+    tally = Counter(names[k['category_id']] for k in entries if not k.get('iscrowd'))
+    report.images = len(written)
+    report.crowds = sum(bool(entry.get('iscrowd')) for entry in entries)
+    report.objects = len(entries) - report.crowds
+    report.classes = list(names.values())
+    report.objects_by_class = {name: tally[name] for name in names.values()}
+    report.problems = dict(Counter(f'{k.kind}: {k.reason}' for k in problems))
+
+    result: dict[str, Any] = {key: data[key] for key in ('info', 'licenses') if key in data}
+    result |= {'images': written, 'annotations': entries, 'categories': categories}
+    write_atomically(target, json.dumps(result, separators=(',', ':')))
+    _write_report(output, split, report, problems)
+    return report
+
+
+def annotation_fault(
+    entry: dict[str, Any], image: dict[str, Any] | None, categories: set[Any]
+) -> str | None:
+    """Return what is wrong with an annotation, or None.
+
+    Args:
+        entry: the annotation.
+        image: its image's entry, None if there is none.
+        categories: ids that there are.
+    """
+    if image is None:
+        return 'no such image'
+    if entry['category_id'] not in categories:
+        return 'no such category'
+    box = entry.get('bbox')
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return 'the box is not four numbers'
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return 'the box is empty'
+    rows, columns = image['height'], image['width']
+    if (
+        min(x, y) < -BOX_SLACK
+        or x + width > columns + BOX_SLACK
+        or y + height > rows + BOX_SLACK
+    ):
+        return 'the box leaves the image'
+    return _segmentation_fault(entry.get('segmentation'), rows, columns)
+
+
+def _segmentation_fault(segmentation: Any, rows: int, columns: int) -> str | None:
+    if isinstance(segmentation, list):
+        if not segmentation:
+            return 'the mask is empty'
+        for polygon in segmentation:
+            if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
+                return 'the mask is no list of polygons'
+            if len(polygon) < 6 or len(polygon) % 2:
+                return 'a polygon has no three corners'
+        return None
+    if not isinstance(segmentation, dict) or not {'size', 'counts'} <= set(segmentation):
+        return 'there is no mask'
+    if list(segmentation['size']) != [rows, columns]:
+        return "the mask has not its image's size"
+    counts = segmentation['counts']
+    if isinstance(counts, list):
+        if not all(isinstance(run, int) and run >= 0 for run in counts):
+            return 'the run lengths are not counts'
+        if sum(counts) != rows * columns:
+            return 'the run lengths do not fill the image'
+        return None if sum(counts[1::2]) else 'the mask is empty'
+    runs = _decode_counts(counts)
+    if runs is None or min(runs, default=-1) < 0:
+        return 'the run lengths are not counts'
+    if sum(runs) != rows * columns:
+        return 'the run lengths do not fill the image'
+    return None if coco_mask.area(segmentation) else 'the mask is empty'
+
+
+def _decode_counts(text: Any) -> list[int] | None:
+    """Return COCO's compressed run lengths, or None if they are broken.
+
+    pycocotools would read beyond a broken text, so it is looked at first. Five bits per
+    character, the sixth says that more follow; from the third run on, differences to the last but
+    one.
+    """
+    if not isinstance(text, str) or not text.isascii():
+        return None
+    runs: list[int] = []
+    value, shift, open_run = 0, 0, False
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or shift > 30:
+            return None
+        value |= (code & 31) << shift
+        shift += 5
+        open_run = bool(code & 32)
+        if not open_run:
+            if code & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+    return None if open_run else runs
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    )
+
+
+def _choose(categories: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the categories of these names, all by default."""
+    counts = Counter(entry['id'] for entry in categories)
+    twice = [str(key) for key, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f'category id {", ".join(twice)} is there twice')
+    known = {str(entry['name']).lower() for entry in categories}
+    unknown = [name for name in names if name.lower() not in known]
+    if unknown:
+        raise ValueError(
+            f'no class {", ".join(unknown)}: choose from '
+            f'{", ".join(str(entry["name"]) for entry in categories)}'
+        )
+    wanted = {name.lower() for name in names}
+    return [entry for entry in categories if not wanted or str(entry['name']).lower() in wanted]
+
+
+def _unique(
+    entries: list[dict[str, Any]], kind: str, label: str, problems: list[Problem]
+) -> list[dict[str, Any]]:
+    """Return the first entry of each id; the others are problems."""
+    seen = set()
+    result = []
+    for entry in entries:
+        if entry['id'] in seen:
+            problems.append(Problem(kind, str(entry[label]), 'the id is there twice'))
+            continue
+        seen.add(entry['id'])
+        result.append(entry)
+    return result
+
+
+def _check_images(
+    candidates: list[dict[str, Any]],
+    images: Path,
+    output: Path,
+    split: str,
+    copy: bool,
+    count: int | None,
+    problems: list[Problem],
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    """Return the entries of images that are sound, ``count`` at most, with the images placed.
+
+    Opening a hundred thousand images takes minutes, so sizes are kept in a journal.
+    """
+    wanted = len(candidates) if count is None else min(count, len(candidates))
+    written: list[dict[str, Any]] = []
+    path = journal_path(
+        output / 'annotations' / '.journal', f'sizes-{split}', {'images': str(images.resolve())}
+    )
+    with Journal(path) as journal:
+        for entry in candidates:
+            if len(written) == wanted:
+                break
+            reason = _image_fault(entry, images, journal)
+            if reason:
+                problems.append(Problem('image', str(entry['file_name']), reason))
+                continue
+            name = str(entry['file_name'])
+            place_image(images / name, output / split / name, copy)
+            written.append(entry)
+            if progress:
+                progress(len(written), wanted)
+    return written
+
+
+def _image_fault(entry: dict[str, Any], images: Path, journal: Journal) -> str | None:
+    name = str(entry['file_name'])
+    if Path(name).is_absolute() or '..' in Path(name).parts:
+        return 'the file name leaves the folder'
+    path = images / name
+    try:
+        state = path.stat()
+    except OSError:
+        return 'no file'
+    stamp = [state.st_size, state.st_mtime_ns]
+    known = journal.get(name)
+    if known is None or known['stamp'] != stamp:
+        try:
+            size: list[int] | None = list(image_size(path))
+        except OSError:
+            size = None
+        known = {'stamp': stamp, 'size': size}
+        journal.write(name, known)
+    if known['size'] is None:
+        return 'the file is no image'
+    if known['size'] != [entry['height'], entry['width']]:
+        return 'the file has another size than the annotation file says'
+    return None
+
+
+def _write_report(
+    output: Path, split: str, report: CocoReport, problems: list[Problem]
+) -> None:
+    path = output / f'problems_{split}.csv'
+    path.unlink(missing_ok=True)
+    if problems:
+        lines = ['kind,key,reason', *(f'{k.kind},{k.key},{k.reason}' for k in problems)]
+        write_atomically(path, '\n'.join(lines) + '\n')
+        report.problem_list = path.name
+    text = json.dumps(report.to_dict(), indent=2) + '\n'
+    write_atomically(output / f'report_{split}.json', text)

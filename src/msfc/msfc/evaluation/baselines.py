@@ -1,0 +1,194 @@
+"""The codec against what else there is: the paper's baseline and the codecs for camera images.
+
+All methods are measured on the same images in the same run, each over a range of settings that
+makes a curve of average precision over bytes. The comparison is of bytes at equal precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msfc.detectors.base import SplitDetector
+from msfc.evaluation import feature_jpeg
+from msfc.evaluation.feature_jpeg import FeatureJpeg
+from msfc.evaluation.image_codecs import DownscalingCodec, ImageCodec
+from msfc.evaluation.rate_curves import (
+    AT_MOST,
+    RateCurve,
+    RateRatio,
+    ratio_at_equal_precision,
+)
+from msfc.evaluation.variants import (
+    FeaturesAsJpeg,
+    ImageSent,
+    Measurement,
+    Variant,
+    json_interval,
+    network_size,
+    replicates_of,
+)
+
+PAPER_BASELINE = 'feature JPEG'
+"""Name of the paper's baseline."""
+
+PAPER_RATIO = 10.0
+"""How many times the codec's bits the paper's baseline needs, as the paper says."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its settings.
+
+    Attributes:
+        name: of the method, such as ``JPEG``; all ways of using it are one method, since a user
+            takes the one that is best.
+        variants: its settings.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+
+
+def feature_jpeg_method(
+    detector: SplitDetector, qualities: Sequence[int] = feature_jpeg.QUALITIES
+) -> Method:
+    """Return the paper's baseline, with one range per level or per channel."""
+    return Method(
+        PAPER_BASELINE,
+        tuple(
+            FeaturesAsJpeg(detector, FeatureJpeg(quality, scope))
+            for scope in feature_jpeg.SCOPES
+            for quality in qualities
+        ),
+    )
+
+
+def image_methods(
+    detector: SplitDetector,
+    codecs: Sequence[ImageCodec],
+    downscale: bool = True,
+    settings: int | None = None,
+) -> list[Method]:
+    """Return a method for each kind of codec, all colour subsamplings together.
+
+    Args:
+        detector: which gets the decoded image.
+        codecs: the codecs.
+        downscale: also with the image made as small as the detector's input, where that is
+            smaller.
+        settings: how many of each codec's qualities, evenly chosen; all by default.
+    """
+    scaled = network_size(detector)
+    methods: dict[str, list[Variant]] = {}
+    for codec in codecs:
+        qualities = thin_out(codec.qualities, settings)
+        ways = [codec, DownscalingCodec(codec, scaled)] if downscale else [codec]
+        kind = codec.name.split(' 4:')[0]
+        methods.setdefault(kind, []).extend(
+            ImageSent(detector, way, quality) for way in ways for quality in qualities
+        )
+    return [Method(name, tuple(variants)) for name, variants in methods.items()]
+
+
+def thin_out(values: Sequence[int], count: int | None) -> list[int]:
+    """Return ``count`` of the values, first and last among them, evenly by place."""
+    if count is None or count >= len(values):
+        return list(values)
+    if count < 2:
+        raise ValueError(f'a curve needs two settings at least, not {count}')
+    places = [round(k * (len(values) - 1) / (count - 1)) for k in range(count)]
+    return [values[place] for place in places]
+
+
+def rate_curve(
+    method: Method, measurements: Mapping[str, Measurement], measure: str
+) -> tuple[RateCurve, list[Measurement]]:
+    """Return a method's curve of precision over payload bytes, and what it is made of.
+
+    Args:
+        method: the method.
+        measurements: by name of the variant.
+        measure: one of :data:`msfc.evaluation.bootstrap.MEASURES`.
+
+    Raises:
+        ValueError: a setting of the method sends nothing.
+    """
+    own = [measurements[variant.name] for variant in method.variants]
+    rates = [entry.payload_bytes for entry in own]
+    if any(rate is None for rate in rates):
+        raise ValueError(f'{method.name} sends nothing: it has no rate')
+    curve = RateCurve(
+        method.name,
+        tuple(float(rate) for rate in rates if rate is not None),
+        tuple(entry.precision.values[measure] for entry in own),
+    )
+    return curve, own
+
+
+def equal_precision_table(
+    methods: Sequence[Method],
+    points: Sequence[Measurement],
+    measurements: Mapping[str, Measurement],
+    measure: str = 'mask_map',
+) -> list[dict[str, Any]]:
+    """Return how many times an operating point's bytes each method needs for its precision.
+
+    Args:
+        methods: to compare with.
+        points: operating points of the codec.
+        measurements: of all methods' variants, by name.
+        measure: what is to be equal.
+
+    Returns:
+        A JSON-serialisable row per operating point and method.
+    """
+    rows = []
+    for point in points:
+        if point.payload_bytes is None:
+            raise ValueError(f'{point.variant} sends nothing: it cannot be compared')
+        for method in methods:
+            curve, own = rate_curve(method, measurements, measure)
+            ratio = ratio_at_equal_precision(
+                curve,
+                point.payload_bytes,
+                point.precision.values[measure],
+                replicates_of(own, measure),
+                point.precision.replicates[measure],
+            )
+            rows.append(
+                {
+                    'point': point.variant,
+                    'measure': measure,
+                    'precision': point.precision.values[measure],
+                    'bytes': point.payload_bytes,
+                    'method': method.name,
+                    'status': ratio.status,
+                    'method_bytes': ratio.rate,
+                    'ratio': ratio.ratio,
+                    'ratio_interval': None
+                    if ratio.interval is None
+                    else json_interval(ratio.interval),
+                    'sentence': sentence(point.variant, ratio, point),
+                }
+            )
+    return rows
+
+
+def sentence(name: str, ratio: RateRatio, point: Measurement) -> str:
+    """Return a comparison in words, whoever wins."""
+    sent = f'{name} ({point.payload_bytes:,.0f} bytes)'
+    if ratio.ratio is None or ratio.rate is None:
+        return f'{ratio.method} never reaches the precision of {sent} at any setting measured'
+    if ratio.status == AT_MOST:
+        better = 'even its least setting measured is better'
+        if ratio.ratio > 1:
+            return f'{sent}, {ratio.method} at most {ratio.rate:,.0f}: undecided, {better}'
+        return (
+            f'{sent} needs at least {1 / ratio.ratio:.2f} times the bytes of {ratio.method}: '
+            f'{better}'
+        )
+    if ratio.ratio >= 1:
+        return f'{sent} needs 1/{ratio.ratio:.2f} of the bytes of {ratio.method}'
+    return f'{sent} needs {1 / ratio.ratio:.2f} times the bytes of {ratio.method}'
