@@ -117,6 +117,18 @@ class Probe:
             self.executor.spin_once(timeout_sec=0.05)
         return value
 
+    def insist(self, publisher, message, condition, what):
+        """Publish a message again and again until a condition holds; return its value.
+
+        For best effort, with which a message on its own may be lost.
+        """
+        end = time.monotonic() + TIMEOUT
+        while not (value := condition()):
+            assert time.monotonic() < end, f'published for {TIMEOUT:.0f} s in vain for {what}'
+            publisher.publish(message)
+            self.spin(0.5)
+        return value
+
     def spin(self, seconds):
         """Spin for a while."""
         end = time.monotonic() + seconds

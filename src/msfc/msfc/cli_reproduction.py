@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msfc.cli_tools import console, errors_in_words, print_table, progress_bar
+from msfc.cli_tools import Bar, check_device, errors_in_words, print_lines, print_table
 
 if TYPE_CHECKING:
     from msfc.data import CocoDataset
@@ -70,15 +70,14 @@ def data_openimages(
     Goes on where a broken run ended. Says what is missing, names it in missing.csv, and lists in
     download.txt what to download for the whole sets.
     """
-    with errors_in_words(), progress_bar('reading masks') as update:
+    with errors_in_words(), Bar('reading masks') as update:
         from msfc.data.openimages import write_openimages
 
         report = write_openimages(
             source, output, classes or (), most, {'train': train, 'test': test}, copy, workers,
             update,
         )
-    for line in report.sentences():
-        console.print(line, highlight=False, soft_wrap=True)
+    print_lines(report.sentences())
 
 
 def data_coco(
@@ -98,15 +97,14 @@ def data_coco(
     copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
 ) -> None:
     """Check a COCO data set, and write the sound part of it or a subset."""
-    with errors_in_words(), progress_bar('checking images') as update:
+    with errors_in_words(), Bar('checking images') as update:
         from msfc.data.coco_subset import write_subset
 
         report = write_subset(
             annotations, images, output, split or images.name, classes or (), count, keep_empty,
             copy, update,
         )
-    for line in report.sentences():
-        console.print(line, highlight=False, soft_wrap=True)
+    print_lines(report.sentences())
 
 
 def baselines(
@@ -157,14 +155,14 @@ def baselines(
 
         if quick:
             limit, settings = limit or QUICK_IMAGES, settings or QUICK_SETTINGS
+        check_device(device)
         dataset = CocoDataset(data, split)
         coded_model = load_model(model, device)
         plain_model = load_model(reference, device) if reference else coded_model
         detector = plain_model.detector
         codecs, missing = find_codecs(avif_speed=avif_speed)
         codecs = _choose_codecs(codecs, missing, codec or ())
-        for name, reason in missing.items():
-            console.print(f'{name} is not measured: {reason}', highlight=False)
+        print_lines([f'{name} is not measured: {why}' for name, why in missing.items()])
         methods = library.image_methods(detector, codecs, downscale, settings)
         if features:
             qualities = library.thin_out(feature_jpeg.QUALITIES, settings)
@@ -174,7 +172,7 @@ def baselines(
         variants: list[Variant] = [plain, *coded]
         variants += [variant for method in methods for variant in method.variants]
         image_ids = dataset.image_ids[:limit]
-        with progress_bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
+        with Bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
             measured = measure(
                 dataset, variants, image_ids, output / 'journal',
                 {
@@ -203,11 +201,10 @@ def baselines(
             },
         )
         print_measurements(f'{model} on {data.name}/{split}', [by_name[plain.name], *points])
-        for row in tables:
-            if row['measure'] == 'mask_map':
-                console.print(row['sentence'], highlight=False)
+        print_lines(['At equal mask mAP:'])
+        print_lines([row['sentence'] for row in tables if row['measure'] == 'mask_map'])
         _plot_baselines(output, methods, coded_model, points, by_name, plain.name, floor)
-        console.print(f'tables and plots: {output}')
+        print_lines([f'tables and plots: {output}'])
 
 
 def importance(
@@ -246,6 +243,7 @@ def importance(
 
         if quick:
             limit = limit or QUICK_IMAGES
+        check_device(device)
         dataset = CocoDataset(data, split)
         loaded = load_model(model, device)
         detector = loaded.detector
@@ -253,7 +251,7 @@ def importance(
         scale = level_variances(detector, dataset, image_ids[:VARIANCE_IMAGES])
         used = variance * scale.pooled() if relative else variance
         variants = importance_variants(detector, used)
-        with progress_bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
+        with Bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
             measured = measure(
                 dataset, variants, image_ids, output / 'journal',
                 {
@@ -278,12 +276,12 @@ def importance(
         )
         print_measurements(f'noise of variance {used:.4g} on each level', measured)
         print_table(
-            f'sizes at a network input of {size[0]} x {size[1]}',
-            ('', 'shape', 'elements', 'bits', 'elements / image', 'bits / image'),
+            f'sizes, and ratios to the image, at a network input of {size[0]} x {size[1]}',
+            ('', 'shape', 'elements', 'ratio', 'bits', 'ratio'),
             [
                 (
-                    row.name, ' x '.join(map(str, row.shape or ())), f'{row.elements:,}',
-                    f'{row.bits:,}', f'{row.elements_ratio:.3g}', f'{row.bits_ratio:.3g}',
+                    row.name, 'x'.join(map(str, row.shape or ())), f'{row.elements:,}',
+                    f'{row.elements_ratio:.3g}', f'{row.bits:,}', f'{row.bits_ratio:.3g}',
                 )
                 for row in sizes
             ],
@@ -298,7 +296,7 @@ def importance(
                 f'Gaussian noise of variance {used:.4g} on one level',
             )
         assert clean.variant == NO_NOISE
-        console.print(f'tables and plots: {output}')
+        print_lines([f'tables and plots: {output}'])
 
 
 def write_measurements(
@@ -342,17 +340,21 @@ def print_measurements(title: str, measured: Sequence[Measurement]) -> None:
 
     def interval(entry: Measurement, measure: str) -> str:
         found = entry.interval(measure)
-        return f'{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]'
+        return f'{found.low:.3f}-{found.high:.3f}'
+
+    def value(entry: Measurement, measure: str) -> str:
+        return f'{entry.precision.values[measure]:.4f}'
 
     def number(value: float | None, form: str) -> str:
         return '' if value is None else format(value, form)
 
     print_table(
         f'{title}, {measured[0].images} images',
-        ('variant', 'box mAP [95 %]', 'mask mAP [95 %]', 'payload B', 'message B', 'BPFE', 'bpp'),
+        ('variant', 'box mAP', '95 %', 'mask mAP', '95 %', 'payload', 'message', 'BPFE', 'bpp'),
         [
             (
-                entry.variant, interval(entry, 'box_map'), interval(entry, 'mask_map'),
+                entry.variant, value(entry, 'box_map'), interval(entry, 'box_map'),
+                value(entry, 'mask_map'), interval(entry, 'mask_map'),
                 number(entry.payload_bytes, ',.0f'), number(entry.message_bytes, ',.0f'),
                 number(entry.payload_bpfe, '.4f'), number(entry.bits_per_pixel, '.4f'),
             )
@@ -432,8 +434,7 @@ def _plot_baselines(
             left_out = plot_rates(
                 panels, _kinds(by_name[plain]), output / f'baselines-{name}.{suffix}', label, floor
             )
-    for line in left_out:
-        console.print(line, highlight=False)
+    print_lines(left_out)
 
 
 def _identity(dataset: CocoDataset, data: Path, split: str) -> str:

@@ -1,12 +1,15 @@
-"""What the commands share: errors in words, progress bars, tables."""
+"""What the commands share: errors in words, progress bars, tables, devices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +21,10 @@ from rich.progress import (
 from rich.table import Table
 
 console = Console()
+error_console = Console(stderr=True)
+
+LINE_EVERY = 60.0
+"""Seconds between lines of progress where there is no terminal to draw a bar on."""
 
 
 @contextmanager
@@ -26,31 +33,79 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
-        console.print(f'[bold red]error:[/] {error}', highlight=False, soft_wrap=True)
+        error_console.print(
+            f'[bold red]error:[/] {escape(str(error))}', highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1) from error
 
 
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with the time that is left; the result takes (done, in all)."""
-    columns = (
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(what, total=None)
+class Bar:
+    """A progress bar with time left; lines now and then where there is no terminal.
 
-        def update(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+    Args:
+        stage: what is done first.
+        shown: False for no output at all.
+    """
 
-        yield update
+    def __init__(self, stage: str, shown: bool = True) -> None:
+        self._stage, self._lines = stage, shown and not console.is_terminal
+        self._next_line = 0.0
+        self._progress = Progress(
+            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
+            console=console, disable=not shown or self._lines, speed_estimate_period=600,
+        )
+        self._task = self._progress.add_task(stage, total=None)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, total: int, stage: str = '', note: str = '') -> None:
+        """Show how much is done, and of what; the note stands behind it."""
+        if stage and stage != self._stage:
+            self._stage, self._next_line = stage, 0.0
+            self._progress.reset(self._task)
+        text = f'{self._stage}: {note}' if note else self._stage
+        self._progress.update(self._task, completed=done, total=total, description=text)
+        if self._lines and (time.monotonic() >= self._next_line or done == total):
+            self._next_line = time.monotonic() + LINE_EVERY
+            console.print(f'{text}, {done} of {total}', highlight=False)
+
+
+def check_device(name: str, allowed: Sequence[str] = ('cpu', 'cuda')) -> str:
+    """Return the name of a device that is here.
+
+    Raises:
+        ValueError: it is unknown, or not on this machine.
+    """
+    import torch
+
+    if name not in allowed:
+        raise ValueError(f'unknown device {name!r}: choose {" or ".join(allowed)}')
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('PyTorch finds no CUDA device here')
+    return name
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines as they are, however long."""
+    for line in lines:
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, the first column to the left, the others to the right."""
-    table = Table(title=title)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify='right' if index else 'left')
+    """Print a table, the first column to the left, the others to the right; no empty columns."""
+    # Narrow, to fit into a terminal of 80 characters.
+    table = Table(title=escape(title), box=SIMPLE, padding=(0, 1, 0, 0))
+    shown = [
+        index for index in range(len(headings)) if not index or any(row[index] for row in rows)
+    ]
+    for index in shown:
+        table.add_column(headings[index], justify='right' if index else 'left')
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(row[index]) for index in shown))
     console.print(table)

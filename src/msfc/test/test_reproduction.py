@@ -431,7 +431,7 @@ def run(monkeypatch: pytest.MonkeyPatch, detector: FindingDetector) -> Any:
     def invoke(*arguments: str | Path, status: int = 0) -> str:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert result.exit_code == status, result.output
-        return ' '.join(result.output.split())
+        return ' '.join(result.output.split()) + ' ' + result.stderr
 
     return invoke
 

@@ -236,7 +236,9 @@ def _legend(axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
 
 def _band(axis: Axes, interval: Interval, colour: str) -> None:
     if math.isfinite(interval.low) and math.isfinite(interval.high):
-        axis.axhspan(interval.low, interval.high, color=colour, alpha=0.10, linewidth=0)
+        axis.axhspan(
+            interval.low, interval.high, color=colour, alpha=0.12, linewidth=0, zorder=0.5
+        )
 
 
 def _errors(values: Sequence[Interval]) -> np.ndarray:
