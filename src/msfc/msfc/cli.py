@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+
+from msfc.cli_reproduction import add_commands
+from msfc.cli_tools import Bar, check_device, console, errors_in_words, print_table
 
 if TYPE_CHECKING:
     from msfc.evaluation.evaluate import Figures
@@ -36,92 +25,23 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help='Make data sets.', no_args_is_help=True)
 app.add_typer(data_app, name='data')
-console = Console()
-error_console = Console(stderr=True)
-
-LINE_EVERY = 60.0
-"""Seconds between lines of progress where there is no terminal to draw a bar on."""
-
-
-@contextmanager
-def _errors_in_words() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit status 1."""
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        error_console.print(
-            f'[bold red]error:[/] {escape(str(error))}', highlight=False, soft_wrap=True
-        )
-        raise typer.Exit(1) from error
-
-
-class Bar:
-    """A progress bar with time left; lines now and then where there is no terminal.
-
-    Args:
-        stage: what is done first.
-        shown: False for no output at all.
-    """
-
-    def __init__(self, stage: str, shown: bool = True) -> None:
-        self._stage, self._lines = stage, shown and not console.is_terminal
-        self._next_line = 0.0
-        self._progress = Progress(
-            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
-            console=console, disable=not shown or self._lines, speed_estimate_period=600,
-        )
-        self._task = self._progress.add_task(stage, total=None)
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, done: int, total: int, stage: str = '', note: str = '') -> None:
-        """Show how much is done, and of what; the note stands behind it."""
-        if stage and stage != self._stage:
-            self._stage, self._next_line = stage, 0.0
-            self._progress.reset(self._task)
-        text = f'{self._stage}: {note}' if note else self._stage
-        self._progress.update(self._task, completed=done, total=total, description=text)
-        if self._lines and (time.monotonic() >= self._next_line or done == total):
-            self._next_line = time.monotonic() + LINE_EVERY
-            console.print(f'{text}, {done} of {total}', highlight=False)
+add_commands(app, data_app)
 
 
 def _print_figures(title: str, figures: Sequence[Figures]) -> None:
     """Print a table, one row per variant."""
-    # Eight columns fit into a terminal of 80 characters.
-    table = Table(title=f'{title}, {figures[0].images} images', box=SIMPLE, padding=0)
-    for heading in (
+    headings = (
         'variant', 'box mAP', 'mask mAP', 'box mAP50', 'mask mAP50', 'payload B', 'BPFE', 'bpp'
-    ):
-        table.add_column(heading, justify='right', min_width=6)
-    for row in figures:
-        table.add_row(
+    )
+    rows = [
+        (
             row.variant, f'{row.box_map:.4f}', f'{row.mask_map:.4f}', f'{row.box_map50:.4f}',
             f'{row.mask_map50:.4f}', f'{row.payload_bytes:.0f}', f'{row.payload_bpfe:.4f}',
             f'{row.bits_per_pixel:.4f}',
         )
-    console.print(table)
-
-
-def _check_device(name: str, allowed: Sequence[str]) -> str:
-    """Return the name of a device that is here.
-
-    Raises:
-        ValueError: it is unknown, or not on this machine.
-    """
-    import torch
-
-    if name not in allowed:
-        raise ValueError(f'unknown device {name!r}: choose {" or ".join(allowed)}')
-    if name == 'cuda' and not torch.cuda.is_available():
-        raise ValueError('PyTorch finds no CUDA device here')
-    return name
+        for row in figures
+    ]
+    print_table(f'{title}, {figures[0].images} images', headings, rows)
 
 
 @data_app.command('tabletop')
@@ -137,7 +57,7 @@ def data_tabletop(
     Goes on where a broken run ended. The same numbers give the same data on every machine that
     renders alike.
     """
-    with _errors_in_words(), Bar('rendering') as update:
+    with errors_in_words(), Bar('rendering') as update:
         from msfc_sim.dataset import write_dataset
 
         counts = {'train': train, 'val': val, 'test': test}
@@ -159,7 +79,7 @@ def train(
 
     On several GPUs or hosts, start it with torchrun.
     """
-    with _errors_in_words():
+    with errors_in_words():
         from lightning_fabric import Fabric
 
         from msfc.training.experiment import load_experiment
@@ -174,7 +94,7 @@ def train(
                 'num_nodes': int(os.environ['GROUP_WORLD_SIZE']),
             }
         fabric = Fabric(
-            accelerator=_check_device(accelerator, ('auto', 'cpu', 'cuda')), **options
+            accelerator=check_device(accelerator, ('auto', 'cpu', 'cuda')), **options
         )
         fabric.launch()
         with Bar('training', fabric.is_global_zero) as update:
@@ -216,13 +136,13 @@ def evaluate(
     output: Annotated[Path | None, typer.Option('--json', help='Write figures here.')] = None,
 ) -> None:
     """Measure box and mask average precision and bits, by COCO's rules."""
-    with _errors_in_words():
+    with errors_in_words():
         from msfc.codec.quantizer import check_bit_depth
         from msfc.data import CocoDataset
         from msfc.evaluation.evaluate import evaluate_model
         from msfc.model_file import load_model
 
-        _check_device(device, ('cpu', 'cuda'))
+        check_device(device, ('cpu', 'cuda'))
         for depth in bits or ():
             check_bit_depth(depth)
         measured = load_model(model, device)
@@ -248,7 +168,7 @@ def export(
     note: Annotated[str, typer.Option(help='What the model is and how it was made.')] = '',
 ) -> None:
     """Write a model in half precision, for shipping; prints its fingerprint."""
-    with _errors_in_words():
+    with errors_in_words():
         from msfc.codec.quantizer import check_bit_depth
         from msfc.model_file import load_model, save_model
 
@@ -266,7 +186,7 @@ def info(
     model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
 ) -> None:
     """Show what a model file says of itself."""
-    with _errors_in_words():
+    with errors_in_words():
         from msfc.model_file import describe_model
 
         console.print_json(json.dumps(describe_model(model)))

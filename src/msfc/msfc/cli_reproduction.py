@@ -340,7 +340,7 @@ def print_measurements(title: str, measured: Sequence[Measurement]) -> None:
 
     def interval(entry: Measurement, measure: str) -> str:
         found = entry.interval(measure)
-        return f'{found.low:.3f}-{found.high:.3f}'
+        return '-'.join(f'{end:.3f}'.lstrip('0') for end in (found.low, found.high))
 
     def value(entry: Measurement, measure: str) -> str:
         return f'{entry.precision.values[measure]:.4f}'
@@ -349,8 +349,8 @@ def print_measurements(title: str, measured: Sequence[Measurement]) -> None:
         return '' if value is None else format(value, form)
 
     print_table(
-        f'{title}, {measured[0].images} images',
-        ('variant', 'box mAP', '95 %', 'mask mAP', '95 %', 'payload', 'message', 'BPFE', 'bpp'),
+        f'mAP of {title}, {measured[0].images} images',
+        ('variant', 'box', '95 %', 'mask', '95 %', 'payload', 'message', 'BPFE', 'bpp'),
         [
             (
                 entry.variant, value(entry, 'box_map'), interval(entry, 'box_map'),

@@ -100,12 +100,15 @@ def print_lines(lines: Sequence[str]) -> None:
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, the first column to the left, the others to the right; no empty columns."""
     # Narrow, to fit into a terminal of 80 characters.
-    table = Table(title=escape(title), box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=escape(title), box=SIMPLE, padding=0)
     shown = [
         index for index in range(len(headings)) if not index or any(row[index] for row in rows)
     ]
     for index in shown:
-        table.add_column(headings[index], justify='right' if index else 'left')
+        table.add_column(
+            headings[index], justify='right' if index else 'left', overflow='fold',
+            no_wrap=bool(index),
+        )
     for row in rows:
         table.add_row(*(escape(row[index]) for index in shown))
     console.print(table)

@@ -27,6 +27,26 @@ def random_colour(rng: np.random.Generator) -> Rgb:
     return (float(rgb[0]), float(rgb[1]), float(rgb[2]))
 
 
+TYPICAL_COLOURS: dict[str, tuple[Rgb, ...]] = {
+    'ball': ((0.85, 0.2, 0.15), (0.95, 0.55, 0.1), (0.75, 0.9, 0.2)),
+    'bottle': ((0.1, 0.4, 0.2), (0.4, 0.25, 0.1), (0.15, 0.5, 0.45)),
+    'bowl': ((0.25, 0.4, 0.75), (0.3, 0.6, 0.75), (0.2, 0.3, 0.5)),
+    'box': ((0.7, 0.52, 0.33), (0.6, 0.43, 0.26), (0.78, 0.62, 0.42)),
+    'can': ((0.75, 0.1, 0.12), (0.65, 0.67, 0.7), (0.1, 0.25, 0.6)),
+    'cone': ((0.95, 0.4, 0.08), (0.9, 0.3, 0.05), (0.98, 0.5, 0.15)),
+    'donut': ((0.9, 0.5, 0.65), (0.45, 0.26, 0.15), (0.85, 0.65, 0.4)),
+    'dumbbell': ((0.15, 0.15, 0.17), (0.35, 0.35, 0.38), (0.45, 0.2, 0.55)),
+    'hammer': ((0.65, 0.45, 0.25), (0.45, 0.47, 0.5), (0.75, 0.15, 0.1)),
+    'mug': ((0.95, 0.93, 0.88), (0.2, 0.55, 0.55), (0.85, 0.75, 0.3)),
+    'mushroom': ((0.75, 0.15, 0.12), (0.6, 0.42, 0.28), (0.85, 0.72, 0.55)),
+    'plate': ((0.93, 0.93, 0.9), (0.8, 0.85, 0.9), (0.9, 0.87, 0.75)),
+}
+"""Colours that such things often have; :data:`TYPICAL_SHARE` of all parts have one of them."""
+
+TYPICAL_SHARE = 0.7
+PATTERNED_SHARE = 0.25
+
+
 @dataclass
 class ObjectBuilder:
     """Adds one object's geoms to a body.
@@ -36,27 +56,37 @@ class ObjectBuilder:
         body: the body that carries the object.
         rng: source of all random choices.
         scale: size factor of the whole object.
+        typical: colours to prefer; without any, all colours are equally likely.
     """
 
     spec: mujoco.MjSpec
     body: mujoco.MjsBody
     rng: np.random.Generator
     scale: float = 1.0
+    typical: tuple[Rgb, ...] = ()
     _count: int = field(default=0, init=False)
+
+    def colour(self) -> Rgb:
+        """Draw a colour: often a typical one, give or take a little, else any."""
+        if not self.typical or self.rng.random() >= TYPICAL_SHARE:
+            return random_colour(self.rng)
+        chosen = self.typical[int(self.rng.integers(len(self.typical)))]
+        red, green, blue = np.clip(np.array(chosen) + self.rng.normal(0, 0.05, 3), 0.02, 0.98)
+        return (float(red), float(green), float(blue))
 
     def material(self, colour: Rgb | None = None, patterned: bool = True) -> str:
         """Add a material of random finish and return its name."""
         rng = self.rng
         name = f'{self.body.name}_material{self._count}'
         self._count += 1
-        colour = colour or random_colour(rng)
+        colour = colour or self.colour()
         material = self.spec.add_material(
             name=name,
             rgba=[*colour, 1.0],
             specular=rng.uniform(0.0, 0.7),
             shininess=rng.uniform(0.1, 0.9),
         )
-        if patterned and rng.random() < 0.5:
+        if patterned and rng.random() < PATTERNED_SHARE:
             second = random_colour(rng)
             self.spec.add_texture(
                 name=name,
@@ -184,7 +214,7 @@ def _donut(b: ObjectBuilder) -> float:
 
 def _mug(b: ObjectBuilder) -> float:
     radius, half = b.rng.uniform(0.036, 0.048), b.rng.uniform(0.04, 0.058)
-    colour = random_colour(b.rng)
+    colour = b.colour()
     b.geom(GEOM.mjGEOM_CYLINDER, (radius, half), b.material(colour))
     b.geom(
         GEOM.mjGEOM_CYLINDER, (radius * 0.86, 0.001),
@@ -205,7 +235,7 @@ def _bowl(b: ObjectBuilder) -> float:
         lambda mesh: mesh.make_hemisphere(8), (radius, radius, depth), b.material(),
         (0, 0, depth), HALF_TURN_X,
     )
-    inside = random_colour(b.rng)
+    inside = b.colour()
     b.geom(
         GEOM.mjGEOM_CYLINDER, (radius * 0.9, 0.0008),
         b.material((inside[0] * 0.5, inside[1] * 0.5, inside[2] * 0.5), patterned=False),
@@ -216,7 +246,7 @@ def _bowl(b: ObjectBuilder) -> float:
 
 def _bottle(b: ObjectBuilder) -> float:
     radius, half = b.rng.uniform(0.026, 0.036), b.rng.uniform(0.05, 0.075)
-    colour = random_colour(b.rng)
+    colour = b.colour()
     glass = b.material(colour)
     b.geom(GEOM.mjGEOM_CYLINDER, (radius, half), glass)
     b.geom(GEOM.mjGEOM_ELLIPSOID, (radius, radius, radius * 1.2), glass, (0, 0, half))

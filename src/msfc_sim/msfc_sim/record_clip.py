@@ -18,11 +18,11 @@ from msfc_sim.messages import camera_info_message, ground_truth_message
 from msfc_sim.objects import CLASS_NAMES
 from msfc_sim.path import Shot
 
-SCENES = (22, 3, 12)
+SCENES = (9, 0, 11)
 """Scenes of the shipped clip: together they show eleven of the twelve classes."""
 
 FRAMES_PER_SHOT = 20
-QUALITY = 82
+QUALITY = 79
 RATE = 10
 FRAME_ID = 'camera_optical_frame'
 

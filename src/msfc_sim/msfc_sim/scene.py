@@ -20,6 +20,7 @@ from msfc_sim.objects import (
     CLASS_NAMES,
     GEOM,
     OBJECT_CLASSES,
+    TYPICAL_COLOURS,
     ObjectBuilder,
     random_colour,
 )
@@ -27,7 +28,7 @@ from msfc_sim.objects import (
 FRAMES_PER_SCENE = 4
 """Pictures of one set of objects; they are dropped, lit and framed anew for each."""
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Goes into every seed; raised whenever the same seed would give another scene."""
 
 SPLITS = {'train': 0, 'val': 1, 'test': 2, 'clip': 3}
@@ -39,7 +40,7 @@ SETTLE_STEPS = 300
 MIN_MASK_AREA = 256
 """Visible pixels of the source image under which an object is marked ``iscrowd`` (ignored)."""
 
-MEDIAN_SIDE, SPREAD = 340.0, 0.65
+MEDIAN_SIDE, SPREAD = 130.0, 0.45
 """Log-normal of the aimed-at size of the framed object at 320 x 240; others lie where they lie."""
 
 
@@ -159,12 +160,14 @@ class TabletopScene:
 
     def _add_objects(self, spec: mujoco.MjSpec) -> None:
         rng = self._rng
-        for k in range(int(rng.integers(5, 11))):
+        for k in range(int(rng.integers(3, 8))):
             label = int(rng.integers(len(CLASS_NAMES)))
             body = spec.worldbody.add_body(name=f'object{k}')
             body.add_freejoint()
-            builder = ObjectBuilder(spec, body, rng, scale=float(rng.uniform(0.8, 1.25)))
-            self._radii.append(OBJECT_CLASSES[CLASS_NAMES[label]](builder) * builder.scale)
+            name = CLASS_NAMES[label]
+            scale = float(rng.uniform(0.8, 1.25))
+            builder = ObjectBuilder(spec, body, rng, scale, TYPICAL_COLOURS[name])
+            self._radii.append(OBJECT_CLASSES[name](builder) * scale)
             self._labels.append(label)
         for k in range(int(rng.integers(0, 3))):
             body = spec.worldbody.add_body(name=f'clutter{k}')
@@ -204,7 +207,7 @@ class TabletopScene:
     def _random_pose(self) -> np.ndarray:
         """Draw a quaternion: mostly upright with any heading, else anyhow."""
         rng = self._rng
-        if rng.random() < 0.7:
+        if rng.random() < 0.85:
             half = rng.uniform(0, np.pi)
             return np.array([np.cos(half), 0, 0, np.sin(half)])
         quaternion = rng.normal(size=4)
@@ -214,15 +217,15 @@ class TabletopScene:
         self, placed: list[tuple[np.ndarray, float]], radius: float
     ) -> np.ndarray:
         """Draw a place on the table near the others but not inside them."""
-        reach = 0.06
+        reach = 0.05
         while True:
             spot = self._rng.normal(0, reach, 2)
             if all(
-                np.linalg.norm(spot - other) > radius + r for other, r in placed
+                np.linalg.norm(spot - other) > 0.85 * (radius + r) for other, r in placed
             ):
                 placed.append((spot, radius))
                 return spot
-            reach += 0.002
+            reach += 0.001
 
     def object_positions(self) -> np.ndarray:
         """Return the objects' positions in metres, K x 3."""
@@ -231,15 +234,16 @@ class TabletopScene:
     def random_camera(self) -> mujoco.MjvCamera:
         """Frame an object as COCO frames its own: its size is drawn, not its place."""
         rng = self._rng
-        on_table = [
-            k for k, p in enumerate(self.object_positions()) if p[2] > -0.05
-        ] or [0]
+        positions = self.object_positions()
+        on_table = [k for k, p in enumerate(positions) if p[2] > -0.05] or [0]
         chosen = int(rng.choice(on_table))
         focal = 0.5 * self.height / np.tan(np.deg2rad(self.model.vis.global_.fovy) / 2)
         side = np.exp(rng.normal(np.log(MEDIAN_SIDE), SPREAD)) * self.height / 240
         distance = np.clip(focal * 1.6 * self._radii[chosen] / side, 0.16, 0.65)
         camera = mujoco.MjvCamera()
-        camera.lookat = self.object_positions()[chosen] + rng.normal(0, 0.03, 3)
+        # Between the object and its neighbours, so that few are cut off at the border.
+        middle = 0.25 * positions[chosen] + 0.75 * positions[on_table].mean(0)
+        camera.lookat = middle + rng.normal(0, 0.02, 3)
         camera.distance = distance
         camera.azimuth = rng.uniform(0, 360)
         camera.elevation = -rng.uniform(22, 75)

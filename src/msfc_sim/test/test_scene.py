@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures('drawing')
 
 SIZE = {'width': 160, 'height': 120}
 
-GOLDEN = ['can', 'cone', 'dumbbell', 'mug', 'box', 'mug', 'bottle']
+GOLDEN = ['mug', 'donut', 'can', 'donut', 'box', 'bottle', 'bottle']
 
 
 @pytest.fixture(scope='module')

@@ -211,7 +211,7 @@ def _log_axis(axis: Axes, low: float, high: float) -> None:
     decades = math.log10(high / low)
     steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
     axis.xaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.9g}'))
     axis.xaxis.set_minor_locator(LogLocator(subs=[float(k) for k in range(1, 10)], numticks=40))
     axis.xaxis.set_minor_formatter(NullFormatter())
 
