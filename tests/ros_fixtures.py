@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,22 @@ def camera_image(height=120, width=160, seconds=7):
     header = Header(frame_id='camera_optical_frame')
     header.stamp.sec, header.stamp.nanosec = seconds, 250_000_000
     return image_to_message(pixels.astype(np.uint8), header, 'bgr8')
+
+
+@contextmanager
+def make_node(node_type, **parameters):
+    """Create a node in this process; in the names of its parameters __ stands for a dot."""
+    from rclpy.parameter import Parameter
+
+    node = node_type(
+        parameter_overrides=[
+            Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()
+        ]
+    )
+    try:
+        yield node
+    finally:
+        node.destroy_node()
 
 
 class Probe:

@@ -1,0 +1,98 @@
+"""What holds for the parameters of every node."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
+
+import yaml
+
+from msfc_cloud.cloud_node import CloudNode
+from msfc_edge.edge_node import EdgeNode
+from msfc_sim.camera_node import CameraNode
+from msfc_sim.clip_player import ClipPlayer
+from ros_fixtures import make_node
+
+CONFIG = Path(__file__).parent.parent / 'src' / 'msfc' / 'config'
+
+CHANGEABLE = ('bit_depth', 'score_threshold', 'max_age')
+
+NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
+
+pytestmark = pytest.mark.usefixtures('ros')
+
+
+def flatten(tree, prefix=''):
+    """Return the leaves of nested dictionaries by dotted name."""
+    leaves = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves.update(flatten(value, f'{prefix}{key}.'))
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def own_parameters(node_type):
+    """Return descriptor and default of a node's own parameters, by name."""
+    with make_node(node_type) as node:
+        names = [n for n in node.list_parameters([], 0).names if not n.startswith(NOT_OURS)]
+        descriptors = node.describe_parameters(names)
+        return {
+            name: (descriptor, node.get_parameter(name).value)
+            for name, descriptor in zip(names, descriptors, strict=True)
+        }
+
+
+@pytest.mark.parametrize(
+    ('file', 'node_types'),
+    [
+        ('edge.yaml', [EdgeNode]),
+        ('cloud.yaml', [CloudNode]),
+        ('camera.yaml', [CameraNode, ClipPlayer]),
+    ],
+)
+def test_file_has_all_parameters_with_their_defaults(file, node_types):
+    in_file = flatten(yaml.safe_load((CONFIG / file).read_text())['/**']['ros__parameters'])
+    defaults = {}
+    for node_type in node_types:
+        defaults.update(
+            {name: value for name, (_, value) in own_parameters(node_type).items()}
+        )
+    assert defaults == in_file
+
+
+@pytest.mark.parametrize('node_type', [EdgeNode, CloudNode, CameraNode, ClipPlayer])
+def test_parameters_are_described_and_ranged(node_type):
+    for name, (descriptor, value) in own_parameters(node_type).items():
+        assert descriptor.description.endswith('.'), name
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            assert descriptor.integer_range or descriptor.floating_point_range, name
+        assert descriptor.read_only or name in CHANGEABLE, name
+
+
+@pytest.mark.parametrize('node_type', [EdgeNode, CloudNode])
+@pytest.mark.parametrize(
+    ('parameters', 'words'),
+    [
+        ({'model': 'no_such_model'}, "'no_such_model' is no directory and no shipped model"),
+        ({'channels': 16}, "parameter channels asks for C' = 16, but"),
+        ({'device': 'abacus'}, "parameter device is 'abacus', which is no device"),
+        ({'device': 'cuda:99'}, "parameter device is 'cuda:99', but there"),
+    ],
+)
+def test_what_cannot_be_configured(model_directory, capfd, node_type, parameters, words):
+    with make_node(node_type, **{'model': str(model_directory), **parameters}) as node:
+        assert not node.start()
+        assert words in capfd.readouterr().err
+        assert not node.start()
+
+
+@pytest.mark.parametrize('node_type', [EdgeNode, CloudNode])
+def test_unknown_reliability(node_type):
+    with (
+        pytest.raises(ValueError, match=r'qos.features.reliability is .certain.'),
+        make_node(node_type, qos__features__reliability='certain'),
+    ):
+        pass
