@@ -1,3 +1,5 @@
+from contextlib import ExitStack
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
@@ -6,29 +8,26 @@ import numpy as np
 from msfc_msgs.msg import InstanceArray
 from sensor_msgs.msg import CameraInfo, Image
 
-import node_checks
 from msfc_ros.image_conversion import image_to_bgr
 from msfc_sim.camera_node import CameraNode
 from msfc_sim.clip import read_clip, shipped_clip
 from msfc_sim.clip_player import ClipPlayer
+from ros_fixtures import make_node
 
 
 @pytest.fixture
 def start(ros):
-    nodes = []
+    with ExitStack() as nodes:
 
-    def start(probe, node_type, **parameters):
-        node = node_checks.make(node_type, **parameters)
-        nodes.append((probe, node))
-        assert node.start()
-        probe.executor.add_node(node)
-        return node
+        def start(probe, node_type, **parameters):
+            node = nodes.enter_context(make_node(node_type, **parameters))
+            assert node.start()
+            probe.executor.add_node(node)
+            nodes.callback(node.stop)
+            nodes.callback(probe.executor.remove_node, node)
+            return node
 
-    yield start
-    for probe, node in nodes:
-        probe.executor.remove_node(node)
-        node.stop()
-        node.destroy_node()
+        yield start
 
 
 def listen(probe):
@@ -88,7 +87,9 @@ def test_clip_ends_or_begins_again(probe, start, tmp_path):
 
 
 def test_clip_that_is_not_there(ros, capfd):
-    node_checks.check_configure_fails(ClipPlayer, capfd, 'is no clip', clip='no_such_clip')
+    with make_node(ClipPlayer, clip='no_such_clip') as node:
+        assert not node.start()
+        assert 'is no clip' in capfd.readouterr().err
 
 
 def test_live_camera(drawing, probe, start):
