@@ -149,6 +149,10 @@ class CloudNode(ManagedNode):
             self.destroy_lifecycle_publisher(publisher)
         self._out.clear()
 
+    def listeners(self) -> int:
+        """Return the number of subscribers of the instances."""
+        return self._out['instances'].get_subscription_count() if 'instances' in self._out else 0
+
     def _decode(self, message: CompressedFeature) -> None:
         pipeline = self._pipeline
         assert pipeline is not None

@@ -112,6 +112,7 @@ class Monitor(Node):
         self.captured = self.sent = self.decoded = 0
         self.cloud_stages: dict[str, float] = {}
         self._cloud_decoded = 0
+        self._listeners = {'encoding': 0, 'decoding': 0}
         # What is waiting is handled in this order.
         self.create_subscription(InstanceArray, 'ground_truth', self._truth, QOS)
         self.create_subscription(CompressedFeature, 'features', self._feature, QOS, raw=True)
@@ -119,18 +120,27 @@ class Monitor(Node):
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, QOS)
 
     def missing(self) -> list[str]:
-        """Return the processes that are not ready yet."""
+        """Return the processes that are not ready yet.
+
+        That this process has discovered two others does not mean that they know each other: edge
+        and cloud themselves tell, by their diagnostics, how many listen to them.
+        """
         own = 1
+        camera = int(self._paced)
         return [
             name
             for name, ready in (
+                ('camera', self.count_publishers('image_raw') > 0),
                 (
-                    'camera',
-                    self.count_publishers('image_raw') > 0
-                    and (not self._paced or self.count_subscribers('instances') > own),
+                    'cloud',
+                    self.count_subscribers('features') > own
+                    and self._listeners['decoding'] >= own + camera,
                 ),
-                ('edge', self.count_subscribers('image_raw') > 0),
-                ('cloud', self.count_subscribers('features') > own),
+                (
+                    'edge',
+                    self.count_subscribers('image_raw') > 0
+                    and self._listeners['encoding'] > own,
+                ),
             )
             if not ready
         ]
@@ -204,6 +214,9 @@ class Monitor(Node):
     def _diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {item.key: item.value for item in status.values}
+            task = status.name.rpartition(': ')[2]
+            if task in self._listeners:
+                self._listeners[task] = int(values.get('listeners', 0))
             if status.name.endswith(': decoding') and 'decoded' in values:
                 self._cloud_decoded = int(values['decoded'])
                 self.cloud_stages = {

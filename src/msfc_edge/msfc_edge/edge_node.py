@@ -94,7 +94,7 @@ class EdgeNode(ManagedNode):
             self._image_topic,
             self._image_qos,
             self._encode,
-            wanted=lambda: self._features.get_subscription_count() > 0,
+            wanted=lambda: self.listeners() > 0,
         )
 
     def clean_up(self) -> None:
@@ -103,6 +103,10 @@ class EdgeNode(ManagedNode):
         if self._features is not None:
             self.destroy_lifecycle_publisher(self._features)
             self._features = None
+
+    def listeners(self) -> int:
+        """Return the number of subscribers of the features."""
+        return self._features.get_subscription_count() if self._features is not None else 0
 
     def _encode(self, message: Image) -> None:
         pipeline = self._pipeline

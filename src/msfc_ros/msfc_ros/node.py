@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
@@ -91,6 +91,10 @@ class ManagedNode(LifecycleNode):
     def clean_up(self) -> None:
         """Free what :meth:`configure` made."""
 
+    def listeners(self) -> int:
+        """Return how many subscribers of the main output this node has discovered."""
+        return 0
+
     # -- for the nodes to use --
 
     def work_on_latest(
@@ -147,9 +151,9 @@ class ManagedNode(LifecycleNode):
     def publish_diagnostics(self) -> None:
         """Publish the node's state, counts and means."""
         name = f'{self.get_fully_qualified_name().lstrip("/")}: {self._task}'
-        message = DiagnosticArray(
-            status=[self.statistics.status(name, self._state, self.hardware)]
-        )
+        status = self.statistics.status(name, self._state, self.hardware)
+        status.values.append(KeyValue(key='listeners', value=str(self.listeners())))
+        message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
