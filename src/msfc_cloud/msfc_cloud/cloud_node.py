@@ -15,7 +15,6 @@ from typing import Any
 
 from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from rclpy.parameter import Parameter
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -27,6 +26,7 @@ from msfc_cloud.detections import Detection2DArray, detections_message
 from msfc_cloud.pictures import PictureStore
 from msfc_ros.images import image_to_message
 from msfc_ros.messages import (
+    age,
     instances_to_message,
     label_info_message,
     packet_from_message,
@@ -217,7 +217,7 @@ class CloudNode(ManagedNode):
 
     def _age(self, header: Header) -> float:
         """Return the seconds since the image was taken, by this host's clock."""
-        return float((self.get_clock().now() - Time.from_msg(header.stamp)).nanoseconds * 1e-9)
+        return age(self.get_clock().now().nanoseconds, header)
 
     def _apply_parameters(self, parameters: Sequence[Parameter]) -> None:
         for parameter in parameters:

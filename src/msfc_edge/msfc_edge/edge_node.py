@@ -14,7 +14,6 @@ from msfc_msgs.msg import CompressedFeature
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from msfc.codec.accounting import bits_per_pixel, payload_bpfe
@@ -22,7 +21,7 @@ from msfc.codec.packet import FeaturePacket, PacketError
 from msfc.codec.quantizer import BIT_DEPTHS
 from msfc.pipeline import EdgePipeline
 from msfc_ros.image_conversion import CONVERTER, ImageError, image_to_bgr
-from msfc_ros.messages import packet_to_message
+from msfc_ros.messages import age, packet_to_message
 from msfc_ros.model import ModelParameters
 from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import check_choice, declare
@@ -129,13 +128,12 @@ class EdgeNode(ManagedNode):
     ) -> None:
         assert self._pipeline is not None
         detector = self._pipeline.model.detector
-        age = (self.get_clock().now() - Time.from_msg(image.header.stamp)).nanoseconds
         self.statistics.count('encoded')
         self.statistics.frame(
             {
                 'convert_ms': convert_time * 1e3,
                 **{f'{stage}_ms': value * 1e3 for stage, value in packet.durations.items()},
-                'age_ms': age * 1e-6,
+                'age_ms': age(self.get_clock().now().nanoseconds, image.header) * 1e3,
                 'payload_bytes': packet.payload_bytes,
                 'message_bytes': message_bytes,
                 'payload_bpfe': payload_bpfe(

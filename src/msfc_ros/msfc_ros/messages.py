@@ -21,6 +21,18 @@ MASK_INSIDE = 255
 """Value of a mask's pixels on the object."""
 
 
+def age(now: int, header: Header) -> float:
+    """Return the seconds between a header's stamp and now.
+
+    The stamp may be any that a message can carry; :class:`rclpy.time.Time` takes no negative one.
+
+    Args:
+        now: the time in nanoseconds.
+        header: a message's header.
+    """
+    return (now - header.stamp.sec * 10**9 - header.stamp.nanosec) * 1e-9
+
+
 def packet_to_message(packet: FeaturePacket, header: Header) -> CompressedFeature:
     """Make a message of a packet.
 
