@@ -109,7 +109,10 @@ class Monitor(Node):
         self._paced = paced
         self._on_decoded = on_decoded
         self._pending: dict[Stamp, FrameRecord] = {}
-        self.captured = self.sent = self.decoded = 0
+        self.decoded = 0
+        self._captured: list[Stamp] = []
+        self._sent: list[Stamp] = []
+        self._newest: Stamp = (0, 0)
         self.cloud_stages: dict[str, float] = {}
         self._cloud_decoded = 0
         self._listeners = {'encoding': 0, 'decoding': 0}
@@ -150,6 +153,16 @@ class Monitor(Node):
         self.create_subscription(Image, 'image_raw', self._image, QOS)
 
     @property
+    def captured(self) -> int:
+        """Frames that the camera took, up to the newest decoded one; later ones are on their way."""
+        return sum(stamp <= self._newest for stamp in self._captured)
+
+    @property
+    def sent(self) -> int:
+        """Frames that the edge sent, up to the newest decoded one; later ones are on their way."""
+        return sum(stamp <= self._newest for stamp in self._sent)
+
+    @property
     def complete(self) -> bool:
         """Whether all frames have been decoded."""
         return self.decoded >= self._limit
@@ -168,7 +181,7 @@ class Monitor(Node):
 
     def _truth(self, message: InstanceArray) -> None:
         if not self.complete:
-            self.captured += 1
+            self._captured.append(_key(message.header))
             self._record(message.header).truth = message
             self._join(message.header)
 
@@ -177,7 +190,7 @@ class Monitor(Node):
             return
         message = deserialize_message(data, CompressedFeature)
         sizes = self._detector.pyramid_sizes((message.padded_height, message.padded_width))
-        self.sent += 1
+        self._sent.append(_key(message.header))
         self._record(message.header).sent = SentMessage(
             payload_bytes=len(message.data),
             message_bytes=len(data),
@@ -209,6 +222,7 @@ class Monitor(Node):
     def _join(self, header: Header) -> None:
         if self._pending[_key(header)].complete:
             self.decoded += 1
+            self._newest = max(self._newest, _key(header))
             self._on_decoded(self._pending.pop(_key(header)), self)
 
     def _diagnostics(self, message: DiagnosticArray) -> None:
