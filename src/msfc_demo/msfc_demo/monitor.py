@@ -154,12 +154,12 @@ class Monitor(Node):
 
     @property
     def captured(self) -> int:
-        """Frames that the camera took, up to the newest decoded one; later ones are on their way."""
+        """Frames that the camera took, up to the newest decoded one; later ones are under way."""
         return sum(stamp <= self._newest for stamp in self._captured)
 
     @property
     def sent(self) -> int:
-        """Frames that the edge sent, up to the newest decoded one; later ones are on their way."""
+        """Frames that the edge sent, up to the newest decoded one; later ones are under way."""
         return sum(stamp <= self._newest for stamp in self._sent)
 
     @property
