@@ -107,6 +107,7 @@ def save_model(
     # Whoever reads in between, or after a kill, finds a digest that does not fit, not a mixture.
     partial = directory / f'{WEIGHTS_FILE}.partial'
     save_file(tensors, partial, metadata={'format': FORMAT})
+    partial.chmod(directory.stat().st_mode & 0o666)  # safetensors writes for the owner alone.
     description['weights_sha256'] = _sha256(partial)
     os.replace(partial, directory / WEIGHTS_FILE)
     partial = directory / f'{DESCRIPTION_FILE}.partial'

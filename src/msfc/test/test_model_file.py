@@ -147,6 +147,12 @@ def test_replaces_a_model_and_leaves_no_other_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ['model.json', 'model.safetensors']
 
 
+def test_whoever_may_read_the_folder_may_read_the_model(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    save_model(tiny_model(), tmp_path)
+    assert (tmp_path / 'model.safetensors').stat().st_mode & 0o777 == 0o644
+
+
 def test_bad_extra_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         save_model(tiny_model(), tmp_path / 'x', extra={'tensor': torch.zeros(1)})
