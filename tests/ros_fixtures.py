@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,21 @@ def start_node(ros_environment, tmp_path):
         process.kill()
 
 
+@pytest.fixture
+def start_script(ros_environment, tmp_path):
+    """Return a function that runs a Python file of ours as a node, with a pipe to its input."""
+    processes = []
+
+    def start(path, **parameters):
+        process = ScriptProcess(path, parameters, tmp_path)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
 @pytest.fixture(scope='session')
 def model_directory(tmp_path_factory):
     """Write a small model with random weights; return its directory."""
@@ -110,6 +126,16 @@ def make_node(node_type, **parameters):
         node.destroy_node()
 
 
+class ManualClock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
 class Probe:
     """Publishes, subscribes, calls; waits for conditions while it spins."""
 
@@ -137,12 +163,15 @@ class Probe:
     def insist(self, publisher, message, condition, what):
         """Publish a message again and again until a condition holds; return its value.
 
-        For best effort, with which a message on its own may be lost.
+        For best effort, with which a message on its own may be lost. If it has a sequence number,
+        it gets the next one each time.
         """
         end = time.monotonic() + TIMEOUT
         while not (value := condition()):
             assert time.monotonic() < end, f'published for {TIMEOUT:.0f} s in vain for {what}'
             publisher.publish(message)
+            if hasattr(message, 'sequence'):
+                message.sequence += 1
             self.spin(0.5)
         return value
 
@@ -202,18 +231,23 @@ class Probe:
 
 
 class NodeProcess:
-    """A node in a process of its own, started as `ros2 run` would."""
+    """A node in a process of its own, started as `ros2 run` would, behind a prefix if need be."""
 
-    def __init__(self, package, executable, arguments, parameters, folder):
+    def __init__(self, package, executable, arguments, parameters, folder, prefix=()):
         from ament_index_python.packages import get_package_prefix
 
-        command = [str(Path(get_package_prefix(package)) / 'lib' / package / executable)]
-        command += [*arguments, '--ros-args']
+        executable_path = Path(get_package_prefix(package)) / 'lib' / package / executable
+        self._start([*prefix, str(executable_path), *arguments], parameters, folder)
+
+    def _start(self, command, parameters, folder, stdin=None):
+        command = [*command, '--ros-args']
         for name, value in parameters.items():
             command += ['-p', f'{name.replace("__", ".")}:={value}']
-        self._log = folder / f'{executable}_{len(list(folder.iterdir()))}.log'
+        self._log = folder / f'process_{len(list(folder.iterdir()))}.log'
         with self._log.open('w') as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdin=stdin, stdout=log, stderr=subprocess.STDOUT
+            )
 
     @property
     def output(self):
@@ -228,9 +262,13 @@ class NodeProcess:
         """Wait for its end; return the exit status."""
         return self._process.wait(timeout)
 
+    def send(self, number):
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def stop(self, number=signal.SIGINT, timeout=20.0):
         """Ask it to end; return the exit status."""
-        self._process.send_signal(number)
+        self.send(number)
         return self._process.wait(timeout)
 
     def kill(self):
@@ -242,3 +280,15 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+
+class ScriptProcess(NodeProcess):
+    """A Python file that runs a node, in a process of its own, with a pipe to its input."""
+
+    def __init__(self, path, parameters, folder):
+        self._start([sys.executable, str(path)], parameters, folder, subprocess.PIPE)
+
+    def say(self, line):
+        """Write a line to its standard input."""
+        self._process.stdin.write(f'{line}\n'.encode())
+        self._process.stdin.flush()

@@ -134,6 +134,21 @@ def test_run_to_the_end(demo, tabletop_model):
     assert (run.folder / 'demo_out' / 'camera_and_masks.mp4').stat().st_size > 10_000
 
 
+def test_shipped_model_finds_what_is_there(demo):
+    """Camera, edge and cloud on the recorded clip, against its ground truth."""
+    run = demo('tabletop', '--frames', '30')
+    status, output = run.end()
+    assert status == 0, output
+    values = json.loads((run.folder / 'out.json').read_text())
+    assert values['frames_decoded'] == 30
+    # The paper's operating point, on a 128-channel pyramid.
+    assert (values['c_prime'], values['bit_depth']) == (32, 4)
+    assert values['payload_bytes_per_frame'] == 1280
+    assert values['payload_bpfe'] == pytest.approx(0.0117, abs=1e-4)
+    assert values['mask_map'] > 0.45
+    assert values['box_map'] > 0.45
+
+
 def test_ctrl_c(demo, tabletop_model):
     run = demo(tabletop_model, '--frames', '100000')
     run.wait_for_log('camera', 'active')

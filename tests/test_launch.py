@@ -21,9 +21,11 @@ pytest.importorskip('launch_ros', reason="ROS 2's launch_ros is not installed: i
 
 from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.utilities import evaluate_parameters, normalize_parameters
 from msfc_msgs.msg import CompressedFeature, InstanceArray
 from sensor_msgs.msg import Image
 
+from msfc_ros import launching
 from ros_fixtures import camera_image
 
 
@@ -33,8 +35,32 @@ def test_arguments(file):
         LaunchContext()
     )
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
-    assert NAV2_ARGUMENTS | {'model', 'device'} <= set(arguments)
+    assert NAV2_ARGUMENTS | {'enclaves', 'model', 'device'} <= set(arguments)
     assert all(argument.description for argument in arguments.values())
+
+
+def test_model_is_a_text_even_if_it_looks_like_a_number(monkeypatch):
+    monkeypatch.setattr(launching, 'Node', lambda **settings: settings['parameters'])
+    context = LaunchContext()
+    arguments = {argument.name: '' for argument in launching.common_arguments()}
+    context.launch_configurations.update({**arguments, 'model': '2024', 'device': ''})
+    action = launching.node('msfc_edge', 'edge_node', 'edge.yaml', overrides=('model', 'device'))
+    (parameters,) = action.execute(context)
+    *_, last = evaluate_parameters(context, normalize_parameters(parameters))
+    assert last['model'] == '2024'
+    assert 'device' not in last
+
+
+@pytest.mark.parametrize(
+    ('parent', 'arguments'),
+    [
+        ('', []),
+        ('/', ['--enclave', '/msfc_edge']),
+        ('/robot1', ['--enclave', '/robot1/msfc_edge']),
+    ],
+)
+def test_enclave(parent, arguments):
+    assert launching.enclave_arguments(parent, 'msfc_edge') == arguments
 
 
 @pytest.fixture
@@ -78,6 +104,7 @@ def test_bringup(launch, probe, model_directory, tmp_path):
     process = launch(
         'bringup.launch.py',
         namespace='robot1',
+        enclaves='/robot1',
         model=str(model_directory),
         device='cpu',
         params_file=str(params),
@@ -91,6 +118,10 @@ def test_bringup(launch, probe, model_directory, tmp_path):
     assert features[-1].bit_depth == 8
     assert instances[-1].header == image.header
     assert instances[-1].instances
+    assert {
+        ('msfc_edge', '/robot1', '/robot1/msfc_edge'),
+        ('msfc_cloud', '/robot1', '/robot1/msfc_cloud'),
+    } <= set(probe.node.get_node_names_and_namespaces_with_enclaves())
 
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0

@@ -16,7 +16,7 @@ from ros_fixtures import make_node
 
 CONFIG = Path(__file__).parent.parent / 'src' / 'msfc' / 'config'
 
-CHANGEABLE = ('bit_depth', 'score_threshold', 'max_age')
+CHANGEABLE = ('bit_depth', 'channels', 'max_age', 'max_rate', 'overlay', 'score_threshold')
 
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 

@@ -19,7 +19,7 @@ setup(
     maintainer='The MSFC developers',
     maintainer_email='maintainers@msfc.invalid',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['zoo/**/*', '**/*.yaml', 'py.typed']},
+    package_data={NAME: ['zoo/**/*', 'bags/messages/*.msg', '**/*.yaml', 'py.typed']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
@@ -27,6 +27,7 @@ setup(
         (f'share/{NAME}/launch', files('../../launch', '*.launch.py')),
         (f'share/{NAME}/config', files('config', '*.yaml')),
         (f'share/{NAME}/rviz', files('rviz', '*.rviz')),
+        (f'share/{NAME}/security', files('security', '*.policy.xml')),
     ],
     install_requires=['setuptools'],
     zip_safe=False,

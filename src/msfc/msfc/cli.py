@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from msfc.cli_bag import bag_app
+from msfc.cli_evaluate import evaluate
 from msfc.cli_reproduction import add_commands
+from msfc.cli_sweep import sweep
 from msfc.cli_tools import Bar, check_device, console, errors_in_words, print_table
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help='Make data sets.', no_args_is_help=True)
 app.add_typer(data_app, name='data')
+app.add_typer(bag_app, name='bag')
 add_commands(app, data_app)
 
 
@@ -74,29 +77,25 @@ def train(
     accelerator: Annotated[str, typer.Option(help='auto, cpu or cuda.')] = 'auto',
     workers: Annotated[int, typer.Option(help='Processes that read data.', min=0)] = 1,
     checkpoint_every: Annotated[float, typer.Option(help='Seconds.', min=0)] = 120.0,
+    weights: Annotated[
+        str | None,
+        typer.Option(help='File or address of Detectron2 weights to start from.'),
+    ] = None,
 ) -> None:
     """Train in the paper's three steps; run again to go on after a break.
 
     On several GPUs or hosts, start it with torchrun.
     """
     with errors_in_words():
-        from lightning_fabric import Fabric
-
         from msfc.training.experiment import load_experiment
+        from msfc.training.processes import launch_fabric
         from msfc.training.trainer import Trainer
 
         plan = load_experiment(experiment)
-        options: dict[str, Any] = {'precision': plan.precision, 'devices': 1}
-        if 'TORCHELASTIC_RUN_ID' in os.environ:
-            options |= {
-                'strategy': 'ddp_find_unused_parameters_true',
-                'devices': int(os.environ['LOCAL_WORLD_SIZE']),
-                'num_nodes': int(os.environ['GROUP_WORLD_SIZE']),
-            }
-        fabric = Fabric(
-            accelerator=check_device(accelerator, ('auto', 'cpu', 'cuda')), **options
-        )
-        fabric.launch()
+        if weights is not None:
+            plan = plan.with_weights(weights)
+        device = check_device(accelerator, ('auto', 'cpu', 'cuda'))
+        fabric = launch_fabric(device, plan.precision)
         with Bar('training', fabric.is_global_zero) as update:
 
             def show(stage: str, done: int, total: int, losses: dict[str, float]) -> None:
@@ -118,43 +117,8 @@ def train(
             console.print(f'models and curves: {output}', highlight=False)
 
 
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
-    data: Annotated[Path, typer.Option(help='Folder of a COCO-format data set.')],
-    split: Annotated[str, typer.Option(help='Split to measure on.')] = 'test',
-    bits: Annotated[
-        list[int] | None, typer.Option(help="Bit depth n; repeatable. The model's own by default.")
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help='Detector to measure uncompressed on the same images.')
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help='Measure the first images only.', min=1)
-    ] = None,
-    device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
-    output: Annotated[Path | None, typer.Option('--json', help='Write figures here.')] = None,
-) -> None:
-    """Measure box and mask average precision and bits, by COCO's rules."""
-    with errors_in_words():
-        from msfc.codec.quantizer import check_bit_depth
-        from msfc.data import CocoDataset
-        from msfc.evaluation.evaluate import evaluate_model
-        from msfc.model_file import load_model
-
-        check_device(device, ('cpu', 'cuda'))
-        for depth in bits or ():
-            check_bit_depth(depth)
-        measured = load_model(model, device)
-        compared = load_model(reference, device) if reference else None
-        dataset = CocoDataset(data, split)
-        if output:
-            output.parent.mkdir(parents=True, exist_ok=True)
-        with Bar(f'{split} images') as update:
-            figures = evaluate_model(measured, dataset, bits or (), compared, limit, update)
-        _print_figures(f'{model} on {data / split}', figures)
-        if output:
-            output.write_text(json.dumps([row.to_dict() for row in figures], indent=2) + '\n')
+app.command()(evaluate)
+app.command()(sweep)
 
 
 @app.command()
@@ -166,13 +130,19 @@ def export(
         Path | None, typer.Option(help='JSON of msfc evaluate, kept with the model.')
     ] = None,
     note: Annotated[str, typer.Option(help='What the model is and how it was made.')] = '',
+    detector_only: Annotated[
+        bool, typer.Option('--detector-only', help='Leave the codec out, as after the first step.')
+    ] = False,
 ) -> None:
     """Write a model in half precision, for shipping; prints its fingerprint."""
     with errors_in_words():
         from msfc.codec.quantizer import check_bit_depth
+        from msfc.model import SplitModel
         from msfc.model_file import load_model, save_model
 
         model = load_model(source)
+        if detector_only:
+            model = SplitModel(model.detector)
         if bits is not None:
             model.bit_depth = check_bit_depth(bits)
         extra: dict[str, Any] = {'note': note} if note else {}

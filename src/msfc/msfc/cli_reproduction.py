@@ -5,40 +5,36 @@ The functions are plain typer commands; :func:`add_commands` adds them to the pr
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from msfc.cli_measure import (
+    PANELS,
+    QUICK_IMAGES,
+    DataFolder,
+    Device,
+    Images,
+    Output,
+    Quick,
+    Replicates,
+    Split,
+    kinds,
+    measure_shown,
+    print_measurements,
+)
 from msfc.cli_tools import Bar, check_device, errors_in_words, print_lines, print_table
 
 if TYPE_CHECKING:
-    from msfc.data import CocoDataset
     from msfc.evaluation.baselines import Method
     from msfc.evaluation.variants import Measurement
 
 # The heavy imports (torch, matplotlib) are in the commands, so that --help answers at once.
 
-QUICK_IMAGES = 8
 QUICK_SETTINGS = 3
 VARIANCE_IMAGES = 50  # that the scale of the features is taken from
-PANELS = {'box_map': 'box mAP', 'mask_map': 'mask mAP'}
-
-Images = Annotated[int | None, typer.Option(help='Measure the first images only.', min=1)]
-Device = Annotated[str, typer.Option(help='cpu or cuda.')]
-Replicates = Annotated[int, typer.Option(help='Bootstrap samples for the intervals.', min=0)]
-Quick = Annotated[
-    bool, typer.Option('--quick', help='A few images and settings: does it work, in minutes.')
-]
-DataFolder = Annotated[Path, typer.Option(help='Folder of a COCO-format data set.')]
-Split = Annotated[str, typer.Option(help='Split to measure on.')]
-Output = Annotated[
-    Path, typer.Option(help='Folder for tables, plots and what is needed to go on after a break.')
-]
 
 
 def add_commands(app: typer.Typer, data_app: typer.Typer) -> None:
@@ -150,7 +146,8 @@ def baselines(
         from msfc.evaluation import baselines as library
         from msfc.evaluation import feature_jpeg
         from msfc.evaluation.image_codecs import find_codecs
-        from msfc.evaluation.variants import Coded, Uncompressed, Variant, measure
+        from msfc.evaluation.report import data_digest, weights_digest, write_measurements
+        from msfc.evaluation.variants import Coded, Uncompressed, Variant
         from msfc.model_file import load_model
 
         if quick:
@@ -172,18 +169,16 @@ def baselines(
         variants: list[Variant] = [plain, *coded]
         variants += [variant for method in methods for variant in method.variants]
         image_ids = dataset.image_ids[:limit]
-        with Bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
-            measured = measure(
-                dataset, variants, image_ids, output / 'journal',
-                {
-                    'data': _identity(dataset, data, split),
-                    'model': coded_model.fingerprint,
-                    'reference': _whole_fingerprint(plain_model),
-                    'encoder': _whole_fingerprint(coded_model),
-                    'avif_speed': avif_speed,
-                },
-                replicates, progress=update,
-            )
+        measured = measure_shown(
+            dataset, variants, image_ids, output / 'journal',
+            {
+                'data': data_digest(data, split),
+                'model': weights_digest(coded_model),
+                'reference': weights_digest(plain_model),
+                'avif_speed': avif_speed,
+            },
+            replicates,
+        )
         by_name = {entry.variant: entry for entry in measured}
         points = [by_name[variant.name] for variant in coded]
         tables = [
@@ -192,7 +187,7 @@ def baselines(
             for row in library.equal_precision_table(methods, points, by_name, name)
         ]
         write_measurements(
-            output, 'baselines', measured, by_name[plain.name],
+            output / 'baselines.json', measured, by_name[plain.name],
             {
                 'model': coded_model.fingerprint,
                 'data': f'{data.name}/{split}',
@@ -238,7 +233,8 @@ def importance(
             size_table,
         )
         from msfc.evaluation.plots import plot_importance
-        from msfc.evaluation.variants import measure, network_size
+        from msfc.evaluation.report import data_digest, weights_digest, write_measurements
+        from msfc.evaluation.variants import network_size
         from msfc.model_file import load_model
 
         if quick:
@@ -251,22 +247,21 @@ def importance(
         scale = level_variances(detector, dataset, image_ids[:VARIANCE_IMAGES])
         used = variance * scale.pooled() if relative else variance
         variants = importance_variants(detector, used)
-        with Bar(f'{len(image_ids)} images by {len(variants)} variants') as update:
-            measured = measure(
-                dataset, variants, image_ids, output / 'journal',
-                {
-                    'data': _identity(dataset, data, split),
-                    'detector': _whole_fingerprint(loaded),
-                    'variance': used,
-                },
-                replicates, progress=update,
-            )
+        measured = measure_shown(
+            dataset, variants, image_ids, output / 'journal',
+            {
+                'data': data_digest(data, split),
+                'detector': weights_digest(loaded),
+                'variance': used,
+            },
+            replicates,
+        )
         clean, *noisy = measured
         image = dataset.read_image(0)
         size = network_size(detector)((image.shape[0], image.shape[1]))
         sizes = size_table(detector, size, loaded)
         write_measurements(
-            output, 'importance', measured, clean,
+            output / 'importance.json', measured, clean,
             {
                 'data': f'{data.name}/{split}',
                 'variance': used,
@@ -289,82 +284,14 @@ def importance(
         for suffix in ('png', 'pdf'):
             plot_importance(
                 {
-                    entry.variant.removeprefix('noise on '): _kinds(entry) for entry in noisy
+                    entry.variant.removeprefix('noise on '): kinds(entry) for entry in noisy
                 },
-                _kinds(clean),
+                kinds(clean),
                 output / f'importance.{suffix}',
                 f'Gaussian noise of variance {used:.4g} on one level',
             )
         assert clean.variant == NO_NOISE
         print_lines([f'tables and plots: {output}'])
-
-
-def write_measurements(
-    output: Path,
-    name: str,
-    measured: Sequence[Measurement],
-    reference: Measurement,
-    about: Mapping[str, Any],
-) -> None:
-    """Write measurements as ``<name>.json`` and ``<name>.csv``.
-
-    Args:
-        output: folder.
-        name: of the files, without suffix.
-        measured: rows.
-        reference: that differences are taken to.
-        about: further entries of the JSON file.
-    """
-    from msfc.journal import write_atomically
-
-    rows = [entry.to_dict(reference) for entry in measured]
-    content = {**about, 'reference': reference.variant, 'rows': rows}
-    write_atomically(output / f'{name}.json', json.dumps(content, indent=2) + '\n')
-    flat = [
-        {
-            key if part is None else f'{key}_{part}': value if part is None else value[part]
-            for key, value in row.items()
-            for part in (value if isinstance(value, dict) else (None,))
-        }
-        for row in rows
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(flat)
-    write_atomically(output / f'{name}.csv', text.getvalue())
-
-
-def print_measurements(title: str, measured: Sequence[Measurement]) -> None:
-    """Print measurements as a table with intervals of 95 %."""
-
-    def interval(entry: Measurement, measure: str) -> str:
-        found = entry.interval(measure)
-        return '-'.join(f'{end:.3f}'.lstrip('0') for end in (found.low, found.high))
-
-    def value(entry: Measurement, measure: str) -> str:
-        return f'{entry.precision.values[measure]:.4f}'
-
-    def number(value: float | None, form: str) -> str:
-        return '' if value is None else format(value, form)
-
-    print_table(
-        f'mAP of {title}, {measured[0].images} images',
-        ('variant', 'box', '95 %', 'mask', '95 %', 'payload', 'message', 'BPFE', 'bpp'),
-        [
-            (
-                entry.variant, value(entry, 'box_map'), interval(entry, 'box_map'),
-                value(entry, 'mask_map'), interval(entry, 'mask_map'),
-                number(entry.payload_bytes, ',.0f'), number(entry.message_bytes, ',.0f'),
-                number(entry.payload_bpfe, '.4f'), number(entry.bits_per_pixel, '.4f'),
-            )
-            for entry in measured
-        ],
-    )
-
-
-def _kinds(entry: Measurement) -> dict[str, Any]:
-    return {label: entry.interval(name) for name, label in PANELS.items()}
 
 
 def _choose_codecs(
@@ -432,26 +359,6 @@ def _plot_baselines(
         }
         for suffix in ('png', 'pdf'):
             left_out = plot_rates(
-                panels, _kinds(by_name[plain]), output / f'baselines-{name}.{suffix}', label, floor
+                panels, kinds(by_name[plain]), output / f'baselines-{name}.{suffix}', label, floor
             )
     print_lines(left_out)
-
-
-def _identity(dataset: CocoDataset, data: Path, split: str) -> str:
-    """Return what a journal knows a data set by: a hash of its annotation file."""
-    import hashlib
-
-    path = data / 'annotations' / f'instances_{split}.json'
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _whole_fingerprint(model: Any) -> str:
-    """Return a hash of all of a model's weights, those of the sender too."""
-    import hashlib
-
-    digest = hashlib.sha256(json.dumps(model.config(), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f'{name} {values.dtype} {values.shape}'.encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()[:16]

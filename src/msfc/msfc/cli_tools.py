@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import typer
 from rich.box import SIMPLE
@@ -50,6 +51,7 @@ class Bar:
     def __init__(self, stage: str, shown: bool = True) -> None:
         self._stage, self._lines = stage, shown and not console.is_terminal
         self._next_line = 0.0
+        self._first: tuple[float, int] | None = None
         self._progress = Progress(
             TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
@@ -67,13 +69,26 @@ class Bar:
     def __call__(self, done: int, total: int, stage: str = '', note: str = '') -> None:
         """Show how much is done, and of what; the note stands behind it."""
         if stage and stage != self._stage:
-            self._stage, self._next_line = stage, 0.0
+            self._stage, self._next_line, self._first = stage, 0.0, None
             self._progress.reset(self._task)
         text = f'{self._stage}: {note}' if note else self._stage
         self._progress.update(self._task, completed=done, total=total, description=text)
-        if self._lines and (time.monotonic() >= self._next_line or done == total):
-            self._next_line = time.monotonic() + LINE_EVERY
-            console.print(f'{text}, {done} of {total}', highlight=False)
+        now = time.monotonic()
+        if self._first is None:
+            # What an earlier run did says nothing of this one's speed.
+            self._first = (now, done)
+        if self._lines and (now >= self._next_line or done == total):
+            self._next_line = now + LINE_EVERY
+            left = self._left(now, done, total)
+            print_lines([f'{text}, {done} of {total}{left}'])
+
+    def _left(self, now: float, done: int, total: int) -> str:
+        """Return the time that is left in words, as far as it can be told."""
+        began, before = self._first or (now, done)
+        if done >= total or done <= before:
+            return ''
+        seconds = (now - began) * (total - done) / (done - before)
+        return f', about {timedelta(seconds=round(seconds))} left'
 
 
 def check_device(name: str, allowed: Sequence[str] = ('cpu', 'cuda')) -> str:

@@ -213,7 +213,8 @@ class CloudPipeline:
         sizes = ImageSizes(
             source=(packet.image_size,), valid=(packet.valid_size,), padded=packet.padded_size
         )
-        (found,) = detector.infer(pyramid, sizes)
+        most = self.limits.max_instances(packet.image_size)
+        (found,) = detector.infer(pyramid, sizes, most)
         instances = Instances(
             found.boxes.cpu(), found.scores.cpu(), found.labels.cpu(), found.masks.cpu()
         )

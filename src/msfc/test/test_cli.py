@@ -97,7 +97,8 @@ def test_a_trained_model_is_measured_exported_and_described(trained, data, tmp_p
         '--bits', 8, '--reference', run_folder / 'detector', '--limit', 2, '--json', figures,
     )
     assert status == 0, output
-    rows = json.loads(figures.read_text())
+    content = json.loads(figures.read_text())
+    rows = content['rows']
     assert [row['variant'] for row in rows] == ['uncompressed', 'n=2', 'n=8']
     assert {row['images'] for row in rows} == {2}
     assert rows[2]['payload_bpfe'] == pytest.approx(4 * rows[1]['payload_bpfe'], rel=0.05)
@@ -116,11 +117,16 @@ def test_a_trained_model_is_measured_exported_and_described(trained, data, tmp_p
     size = (shipped / 'model.safetensors').stat().st_size
     assert size < 0.6 * (run_folder / 'msfc' / 'model.safetensors').stat().st_size
 
+    alone = tmp_path / 'alone'
+    status, output = run('export', run_folder / 'detector', alone, '--detector-only')
+    assert status == 0, output
+    assert load_model(alone).msfc is None
+
     status, output = run('info', shipped)
     assert status == 0
     described = json.loads(output)
     assert described['fingerprint'] == model.fingerprint
-    assert described['extra'] == {'note': 'a note', 'figures': rows}
+    assert described['extra'] == {'note': 'a note', 'figures': content}
 
 
 def test_training_goes_on_after_ctrl_c(trained, data, monkeypatch):
@@ -191,6 +197,21 @@ class TestBar:
             update(2, 50, 'two', 'loss 2')
         assert capsys.readouterr().out.splitlines() == [
             'one, 1 of 100', 'one, 100 of 100', 'two: loss 1, 1 of 50'
+        ]
+
+    def test_lines_say_what_is_left(self, capsys, monkeypatch):
+        now = [100.0]
+        monkeypatch.setattr('msfc.cli_tools.time.monotonic', lambda: now[0])
+        with Bar('one') as update:
+            update(20, 100)  # done by an earlier run
+            now[0] += 90
+            update(50, 100)
+            now[0] += 10
+            update(51, 100)
+            now[0] += 3600
+            update(100, 100)
+        assert capsys.readouterr().out.splitlines() == [
+            'one, 20 of 100', 'one, 50 of 100, about 0:02:30 left', 'one, 100 of 100'
         ]
 
     def test_it_can_be_silent(self, capsys):

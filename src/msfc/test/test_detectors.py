@@ -109,6 +109,23 @@ def test_instances_are_well_formed(detector):
         assert torch.all(instances.boxes <= torch.tensor([size[1], size[0]] * 2))
 
 
+@pytest.mark.parametrize('most', [0, 1, 3])
+@torch.inference_mode()
+def test_the_surest_instances_only(detector, most):
+    batch = detector.preprocess(make_images(SIZES))
+    pyramid = detector.extract(batch)
+    found = detector.infer(pyramid, batch.sizes)
+    assert max(map(len, found)) > 3
+    for few, all_of_them in zip(
+        detector.infer(pyramid, batch.sizes, most), found, strict=True
+    ):
+        assert len(few) == min(most, len(all_of_them))
+        assert torch.equal(few.boxes, all_of_them.boxes[:most])
+        assert torch.equal(few.scores, all_of_them.scores[:most])
+        assert torch.equal(few.labels, all_of_them.labels[:most])
+        assert torch.equal(few.masks, all_of_them.masks[:most])
+
+
 @pytest.mark.parametrize('label', [0, NUM_CLASSES - 1])
 @torch.inference_mode()
 def test_labels_start_at_zero(kit, detector, label):

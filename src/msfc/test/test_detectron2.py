@@ -6,8 +6,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+import yaml
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
 
+import tiny_data
 from detector_models import CLASS_NAMES, NUM_CLASSES, Detectron2Kit, make_images, make_targets
 from msfc.codec.msfc import MSFC, MSFCConfig
 from msfc.detectors import build_detector
@@ -17,6 +20,9 @@ from msfc.detectors.detectron2_weights import load_weights
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
 from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.training.experiment import load_experiment
+from msfc.training.trainer import Trainer, build_model
+from ranks import train_in_processes
 
 pytest.importorskip('detectron2', reason='needs Detectron2: scripts/setup.sh --detectron2')
 
@@ -304,3 +310,102 @@ def test_model_file_and_pipelines(tmp_path):
     assert torch.equal(instances.boxes, expected.boxes)
     assert torch.equal(instances.scores, expected.scores)
     assert torch.equal(instances.masks, expected.masks)
+
+
+def _settings(**changes):
+    """Return the detector of a small experiment on the tiny data set."""
+    overrides = {
+        **KIT.overrides,
+        'INPUT.MIN_SIZE_TEST': 64,
+        'INPUT.MAX_SIZE_TEST': 96,
+        'MODEL.ROI_HEADS.NUM_CLASSES': len(tiny_data.CLASS_NAMES),
+        'MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE': 8,
+        'MODEL.RPN.POST_NMS_TOPK_TRAIN': 20,
+    }
+    return {
+        'type': 'detectron2', 'config_file': KIT.zoo_name, 'overrides': overrides, **changes
+    }
+
+
+def _experiment(path, **changes):
+    values = tiny_data.experiment_values(detector=_settings(), val_images=2, **changes)
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Return the folder of a tiny data set."""
+    return tiny_data.write_data(tmp_path_factory.mktemp('data'))
+
+
+@pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed'])
+def test_experiment(data, tmp_path, precision):
+    """All three steps: what is trained changes, what is frozen does not, and it is measured."""
+    plan = load_experiment(_experiment(tmp_path / 'plan.yaml', precision=precision))
+    fabric = Fabric(accelerator='cpu', devices=1, precision=precision)
+    Trainer(plan, data, tmp_path / 'run', fabric, workers=0).run()
+    before = build_model(plan, tiny_data.CLASS_NAMES).state_dict()
+    for step in ('detector', 'msfc', 'joint'):
+        after = load_file(tmp_path / 'run' / step / 'model.safetensors')
+        changed = {name for name in after if not torch.equal(after[name], before[name])}
+        parts = {name.split('.')[0] for name in changed}
+        expected = {'detector': {'detector'}, 'msfc': {'msfc'}, 'joint': {'detector', 'msfc'}}
+        assert parts == expected[step]
+        assert all(tensor.isfinite().all() for tensor in after.values())
+        before = after
+        (row,) = json.loads((tmp_path / 'run' / step / 'figures.json').read_text())
+        assert row['images'] == 2
+    model = load_model(tmp_path / 'run' / 'joint')
+    assert model.detector.config()['type'] == 'detectron2'
+    assert 'config_file' not in model.detector.config()
+
+
+def test_experiment_in_two_processes(data, tmp_path):
+    plan = _experiment(tmp_path / 'plan.yaml')
+    one, other = train_in_processes(2, plan, data, tmp_path / 'run')
+    assert one.losses != other.losses
+    assert [k for k, v in one.weights.items() if not torch.equal(v, other.weights[k])] == []
+
+
+def test_experiment_starts_from_weights(detector, tmp_path):
+    """Weights of a whole model bring their classes along, those of a part do not."""
+    path = tmp_path / 'model.safetensors'
+    _write(path, {name: x.clone() for name, x in detector.model.state_dict().items()})
+    settings = _settings(overrides=KIT.overrides, weights=str(path))
+    names = [f'thing {k}' for k in range(NUM_CLASSES)]
+    # What the configuration tests on, COCO, has 80 classes: not this model's.
+    with pytest.raises(ValueError, match='80 class names for a model of 5'):
+        Detectron2Detector.from_settings(settings, names)
+    built = Detectron2Detector.from_settings({**settings, 'class_names': list(names)}, ['other'])
+    assert built.class_names == tuple(names)
+    state = built.model.state_dict()
+    assert all(torch.equal(x, state[name]) for name, x in detector.model.state_dict().items())
+    part = Detectron2Detector.from_settings({**settings, 'partial': True}, names)
+    assert part.class_names == tuple(names)
+
+
+def test_zoo_detector_is_refused_for_other_classes(tmp_path):
+    overrides = {**KIT.overrides, 'MODEL.ROI_HEADS.NUM_CLASSES': 80}
+    zoo = Detectron2Detector.from_file(KIT.zoo_name, overrides=overrides)
+    path = tmp_path / 'zoo.safetensors'
+    _write(path, zoo.model.state_dict())
+    plan = tmp_path / 'plan.yaml'
+    detector = _settings(overrides=overrides, weights=str(path))
+    plan.write_text(yaml.safe_dump(tiny_data.experiment_values(detector=detector)))
+    experiment = load_experiment(plan)
+    assert build_model(experiment, zoo.class_names).class_names == zoo.class_names
+    other = ('robot', *zoo.class_names[1:])
+    with pytest.raises(ValueError, match='the data set has robot, bicycle'):
+        build_model(experiment, other)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValueError, match='unknown keys beside config_file: weight;'):
+        Detectron2Detector.from_settings(_settings(weight='a.pkl'), tiny_data.CLASS_NAMES)
+
+
+def test_model_files_cannot_name_a_configuration_file():
+    """Such a file may run code, which is the user's to decide and not a model's."""
+    with pytest.raises(ValueError, match=r'unknown keys .* config_file'):
+        build_detector({'type': 'detectron2', 'config_file': 'a.py', 'class_names': []})

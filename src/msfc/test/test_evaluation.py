@@ -180,16 +180,14 @@ def test_only_the_given_images_count(dataset):
 
 
 def test_a_model_is_measured_with_the_bits_that_are_sent(dataset):
-    model, done = tiny_model(), []
-    figures = evaluate_model(
-        model, dataset, [2, 8, 2], reference=model, limit=2,
-        progress=lambda *counts: done.append(counts),
-    )
-    assert [row.variant for row in figures] == ['uncompressed', 'n=2', 'n=8']
-    assert done == [(1, 2), (2, 2)]
-    assert figures[0].payload_bytes == figures[0].payload_bpfe == figures[0].bits_per_pixel == 0
-    for row, bits in zip(figures[1:], (2, 8), strict=True):
-        packet = EdgePipeline(model, bits).encode(dataset.read_image(0))
+    for bits in (2, 8):
+        model, done = tiny_model(bit_depth=bits), []
+        (row,) = evaluate_model(
+            model, dataset, limit=2, progress=lambda *counts, done=done: done.append(counts)
+        )
+        assert row.variant == f'n={bits}'
+        assert done == [(0, 2), (1, 2), (2, 2)]
+        packet = EdgePipeline(model).encode(dataset.read_image(0))
         sent = len(packet.data)
         sizes = model.detector.pyramid_sizes((packet.padded_height, packet.padded_width))
         assert row.images == 2
@@ -214,14 +212,13 @@ def test_a_measured_model_gives_what_its_forward_pass_finds(dataset):
 def test_a_model_without_codec_is_measured_as_a_detector(dataset):
     (figures,) = evaluate_model(tiny_model(codec=False), dataset, limit=1)
     assert figures.variant == 'uncompressed'
+    assert figures.payload_bytes == figures.payload_bpfe == figures.bits_per_pixel == 0
 
 
 def test_other_classes_are_refused(dataset):
     other = SplitModel(TinyDetector(('fork', 'ball')))
     with pytest.raises(ValueError, match=r'fork, ball; the data set has cup, ball'):
         evaluate_model(other, dataset)
-    with pytest.raises(ValueError, match='fork'):
-        evaluate_model(tiny_model(), dataset, reference=other)
     assert tiny_model().class_names == CLASS_NAMES
 
 

@@ -279,6 +279,14 @@ def test_limits_are_the_receivers() -> None:
         DecodeLimits(max_padded_side=0)
 
 
+def test_masks_of_the_largest_image_are_bounded() -> None:
+    limits = DecodeLimits()
+    assert limits.max_instances((480, 640)) == 873
+    assert limits.max_instances((2304, 4096)) == 28
+    with pytest.raises(ValueError, match='leaves no room for a single instance'):
+        DecodeLimits(max_image_pixels=1000, max_mask_pixels=999)
+
+
 def test_errors() -> None:
     error = refusal(make_packet(coding=9))
     assert isinstance(error, ValueError)

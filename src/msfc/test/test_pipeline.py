@@ -295,6 +295,19 @@ def test_limits_are_the_receivers(model: SplitModel) -> None:
     cloud.decode(packet)
 
 
+def test_masks_are_bounded(model: SplitModel) -> None:
+    """Of more instances than the masks may take the surest are kept."""
+    packet = EdgePipeline(model).encode(random_image(50, 99))
+    pixels = 50 * 99
+    everything = CloudPipeline(model).decode(packet).instances
+    assert len(everything) == 2
+    for bound, count in ((2 * pixels, 2), (2 * pixels - 1, 1), (pixels, 1)):
+        limits = DecodeLimits(max_image_pixels=pixels, max_mask_pixels=bound)
+        instances = CloudPipeline(model, limits).decode(packet).instances
+        assert len(instances) == count
+        assert torch.equal(instances.scores, everything.scores[:count])
+
+
 def test_models_of_other_weights_do_not_understand_each_other(model: SplitModel) -> None:
     packet = EdgePipeline(model).encode(random_image(50, 99))
     with pytest.raises(PacketError, match=f'encoded for model {model.fingerprint}, but'):

@@ -531,9 +531,22 @@ class TestExperiment:
             steps=[{'name': 'one', 'trains': 'all', 'iterations': 1, **changes}]
         )
 
-    def test_the_shipped_experiment_is_read(self):
-        experiment = load_experiment(HERE.parents[2] / 'experiments' / 'tabletop.yaml')
-        assert [step.name for step in experiment.steps] == ['detector', 'msfc', 'joint']
+    @pytest.mark.parametrize(('name', 'first'), [
+        ('tabletop', 'detector'), ('coco_r50_fpn', 'msfc'), ('coco_tiny_overfit', 'detector'),
+    ])
+    def test_the_shipped_experiments_are_read(self, name, first):
+        experiment = load_experiment(HERE.parents[2] / 'experiments' / f'{name}.yaml')
+        names = [step.name for step in experiment.steps]
+        assert names[0] == experiment.steps[0].trains == first
+        assert names[-2:] == ['msfc', 'joint']
+
+    def test_weights_can_be_named_where_the_detector_has_a_file(self, tmp_path):
+        values = experiment_values(detector={'type': 'detectron2', 'config_file': 'a.yaml'})
+        named = self.read(tmp_path, values).with_weights('b.pkl')
+        assert named.detector['weights'] == 'b.pkl'
+        assert named.detector['config_file'] == 'a.yaml'
+        with pytest.raises(ValueError, match='other experiments take start_from'):
+            self.read(tmp_path, experiment_values()).with_weights('b.pkl')
 
     def test_numbers_may_be_written_without_a_dot(self, tmp_path):
         text = yaml.safe_dump(self.step())

@@ -82,7 +82,9 @@ class TinyDetector(SplitDetector):
         pyramid['p6'] = F.max_pool2d(coarsest, 1, 2)
         return pyramid
 
-    def infer(self, pyramid: Pyramid, sizes: ImageSizes) -> list[Instances]:
+    def infer(
+        self, pyramid: Pyramid, sizes: ImageSizes, max_instances: int | None = None
+    ) -> list[Instances]:
         """Find one instance of each class."""
         pooled = torch.cat([level.mean((2, 3)) for level in pyramid.values()], dim=1)
         numbers = self.head(pooled).reshape(len(pooled), len(self.class_names), 5)
@@ -90,6 +92,7 @@ class TinyDetector(SplitDetector):
         found = []
         for row, mask, size in zip(numbers, maps, sizes.source, strict=True):
             scores, order = row[:, 4].sigmoid().sort(descending=True)
+            scores, order = scores[:max_instances], order[:max_instances]
             masks = F.interpolate(mask[None], size, mode='bilinear')[0] > 0
             found.append(Instances(row[order, :4], scores, order, masks[order]))
         return found

@@ -8,8 +8,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 import yaml
 from pycocotools import mask as coco_mask
+
+from msfc.model import SplitModel
+from msfc.training.experiment import Experiment, Step
+from msfc.training.trainer import build_model
 
 HEIGHT, WIDTH = 80, 104
 CATEGORIES = {3: 'cup', 7: 'ball'}
@@ -115,3 +120,11 @@ def write_experiment(path: Path, **changes: Any) -> Path:
     """Write the small experiment and return its path."""
     path.write_text(yaml.safe_dump(experiment_values(**changes)))
     return path
+
+
+def build_small_model(code_channels: int, seed: int = 0) -> SplitModel:
+    """Return the experiment's model with random weights, in evaluation mode."""
+    values = experiment_values(msfc={'code_channels': code_channels, 'se_reduction': 4}, seed=seed)
+    steps = tuple(Step(**step) for step in values.pop('steps'))
+    with torch.random.fork_rng():
+        return build_model(Experiment(steps=steps, **values), CLASS_NAMES).eval()

@@ -1,15 +1,20 @@
+import dataclasses
+import weakref
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 
 from msfc.model_file import load_model
 from msfc.pipeline import EdgePipeline
 from msfc_cloud.cloud_node import CloudNode
 from msfc_ros.image_conversion import image_to_bgr
-from msfc_ros.messages import packet_to_message
+from msfc_ros.messages import packet_from_message, packet_to_message
 from msfc_ros.qos import LATCHED
 from ros_fixtures import camera_image, make_node
 
@@ -25,7 +30,9 @@ def features(model_directory):
 
 @pytest.fixture
 def node(model_directory, probe):
-    with make_node(CloudNode, model=str(model_directory), score_threshold=0.05) as node:
+    with make_node(
+        CloudNode, model=str(model_directory), score_threshold=0.05, qos__features__depth=100
+    ) as node:
         probe.executor.add_node(node)
         assert node.start()
         yield node
@@ -60,3 +67,147 @@ def test_error_in_the_work_is_counted_and_the_node_goes_on(node, probe, features
         )
         assert not found
     probe.insist(edge, features, lambda: found, 'instances')
+
+
+def numbered(features, sequence, seconds=7, **changes):
+    """Return the features with another number, stamp and whatever else."""
+    packet = dataclasses.replace(packet_from_message(features), sequence=sequence, **changes)
+    message = packet_to_message(packet, camera_image().header)
+    message.header.stamp.sec = seconds
+    return message
+
+
+@pytest.fixture
+def status(probe):
+    """Return a function that gives the latest diagnostic status of the node."""
+    arrays = probe.listen(DiagnosticArray, '/diagnostics')
+    return lambda: arrays[-1].status[0] if arrays else None
+
+
+def values(status):
+    return {item.key: item.value for item in status.values}
+
+
+def test_memory_is_free_after_clean_up(model_directory, probe, features):
+    with make_node(CloudNode, model=str(model_directory)) as node:
+        probe.executor.add_node(node)
+        for _ in range(2):
+            assert node.start()
+            model = weakref.ref(node._pipeline.model)
+            edge = probe.publisher(CompressedFeature, 'features')
+            count = node.statistics.values().get('decoded')
+            probe.insist(
+                edge,
+                features,
+                lambda count=count: node.statistics.values().get('decoded') != count,
+                'a frame',
+            )
+            assert model() is not None
+            node.stop()
+            assert model() is None
+            probe.node.destroy_publisher(edge)
+        probe.executor.remove_node(node)
+
+
+def test_memory_is_free_after_a_failed_configure(model_directory, monkeypatch):
+    models = []
+
+    def fail(self, *args):
+        models.append(weakref.ref(self._pipeline.model))
+        raise OSError('no publishers today')
+
+    monkeypatch.setattr(CloudNode, 'publisher', fail)
+    with make_node(CloudNode, model=str(model_directory)) as node:
+        assert not node.start()
+        assert node.failure == 'cannot configure: no publishers today'
+        (model,) = models
+        assert model() is None
+
+
+def test_numbers_are_followed(node, probe, features):
+    edge = probe.publisher(CompressedFeature, 'features', 100)
+    for sequence, seconds in ((10, 20), (11, 21), (15, 25), (13, 24), (15, 25), (0, 30), (1, 31)):
+        edge.publish(numbered(features, sequence, seconds))
+    probe.wait(lambda: node.statistics.values().get('received') == '7', 'all messages')
+    shown = node.statistics.values()
+    assert {name: shown.get(name) for name in ('lost', 'reordered', 'repeated', 'restarted')} == {
+        'lost': '2',  # 12 and 14
+        'reordered': '1',
+        'repeated': '1',
+        'restarted': '1',
+    }
+
+
+def test_what_is_refused_changes_nothing(node, probe, features):
+    """Neither the message that waits nor the numbers."""
+    found = probe.listen(InstanceArray, 'instances')
+    edge = probe.publisher(CompressedFeature, 'features', 100)
+    probe.wait_for_publisher('instances')
+    probe.wait(node.listeners, 'the node to know this probe')
+    edge.publish(numbered(features, 10, 20))
+    for sequence in (5000, 3, 12):
+        edge.publish(numbered(features, sequence, 40, model='0123456789abcdef'))
+    edge.publish(numbered(features, 11, 21))
+    probe.wait(lambda: node.statistics.values().get('received') == '5', 'all messages')
+    probe.wait(lambda: found and found[-1].header.stamp.sec == 21, 'the last message')
+    assert node.statistics.refused == {'foreign_model': 3}
+    shown = node.statistics.values()
+    assert not {'lost', 'reordered', 'repeated', 'restarted'} & set(shown)
+
+
+def test_foreign_model_is_an_error_that_names_both(node, probe, features, status):
+    edge = probe.publisher(CompressedFeature, 'features')
+    probe.wait(lambda: status() and status().level == DiagnosticStatus.OK, 'an OK')
+    edge.publish(numbered(features, 0, model='0123456789abcdef'))
+    probe.wait(lambda: status().level == DiagnosticStatus.ERROR, 'an ERROR')
+    own = values(status())['fingerprint']
+    assert own == node._pipeline.fingerprint
+    assert f'the edge has model 0123456789abcdef, here is {own}' in status().message
+    assert 'every message refused (foreign_model 1)' in status().message
+    assert values(status())['foreign_fingerprint'] == '0123456789abcdef'
+
+
+def test_clock_that_is_ahead_is_told(node, probe, features, status):
+    edge = probe.publisher(CompressedFeature, 'features')
+    now = probe.node.get_clock().now().nanoseconds // 10**9
+    edge.publish(numbered(features, 0, now + 1000))
+    probe.wait(lambda: 'ahead of this host' in (status() or DiagnosticStatus()).message, 'it')
+    assert status().level == DiagnosticStatus.WARN
+    assert 'synchronise the clocks' in status().message
+    assert -1000e3 <= float(values(status())['arrival_age_ms']) < -900e3
+
+
+def test_two_edges_on_one_topic_are_told(node, probe, status):
+    publishers = [probe.publisher(CompressedFeature, 'features') for _ in range(2)]
+    probe.wait(
+        lambda: '2 nodes publish /features' in (status() or DiagnosticStatus()).message, 'it'
+    )
+    assert len(publishers) == 2
+
+
+def test_label_info_is_silent_while_inactive(node, probe):
+    infos = probe.listen(LabelInfo, 'label_info', LATCHED)
+    probe.wait(lambda: infos, 'the label info')
+    node.trigger_deactivate()
+    node.set_parameters([Parameter('score_threshold', value=0.25)])
+    node.trigger_activate()
+    probe.wait(lambda: len(infos) == 2, 'the label info of the second activation')
+    assert [info.score_threshold for info in infos] == pytest.approx([0.05, 0.25])
+
+
+def test_pictures_are_subscribed_to_for_a_listener_only(model_directory, probe):
+    with make_node(
+        CloudNode, model=str(model_directory), overlay_image_topic='image_raw'
+    ) as node:
+        probe.executor.add_node(node)
+        assert node.start()
+        camera = probe.node.create_publisher(Image, 'image_raw', 10)
+        probe.wait(lambda: probe.node.count_subscribers('features'), 'the subscriptions')
+        probe.spin(1.5)
+        assert camera.get_subscription_count() == 0
+        subscription = probe.node.create_subscription(Image, 'overlay', lambda message: None, 10)
+        probe.wait(camera.get_subscription_count, 'the subscription to the pictures')
+        probe.node.destroy_subscription(subscription)
+        probe.wait(lambda: not camera.get_subscription_count(), 'its end')
+        node.stop()
+        probe.executor.remove_node(node)

@@ -93,6 +93,10 @@ class NodeProcesses:
         """Return the file of a node's output."""
         return self._logs / f'{name}.log'
 
+    def pid(self, name: str) -> int:
+        """Return a node's process id."""
+        return self._processes[name].pid
+
     def start(
         self,
         name: str,

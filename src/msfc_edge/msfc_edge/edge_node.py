@@ -1,33 +1,37 @@
 """The camera-side node: takes the latest image, sends its compressed feature pyramid.
 
-Subscribes ``image_raw`` (sensor_msgs/Image), publishes ``features``
-(msfc_msgs/CompressedFeature). Nothing is computed while nobody subscribes to the latter.
+Subscribes ``image_raw`` (sensor_msgs/Image) or ``image_raw/compressed``
+(sensor_msgs/CompressedImage), publishes ``features`` (msfc_msgs/CompressedFeature). Nothing is
+computed while nobody subscribes to the latter.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from msfc_msgs.msg import CompressedFeature
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from msfc.codec.accounting import bits_per_pixel, payload_bpfe
 from msfc.codec.packet import FeaturePacket, PacketError
 from msfc.codec.quantizer import BIT_DEPTHS
 from msfc.pipeline import EdgePipeline
-from msfc_ros.image_conversion import CONVERTER, ImageError, image_to_bgr
-from msfc_ros.messages import age, packet_to_message
-from msfc_ros.model import ModelParameters
-from msfc_ros.node import ManagedNode
-from msfc_ros.parameters import check_choice, declare
+from msfc_edge.pace import Pace
+from msfc_ros.image_conversion import CONVERTER, ImageError, to_bgr
+from msfc_ros.messages import packet_to_message
+from msfc_ros.model import ModelParameters, free_memory
+from msfc_ros.node import LOG_PERIOD, ManagedNode
+from msfc_ros.parameters import LiveParameters, declare
 from msfc_ros.qos import declare_qos
+from msfc_ros.stamps import age
 
 BIT_DEPTH_CHOICES = (0, *BIT_DEPTHS)
+
+TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
+"""Image transports, named as image_transport names them, and the types of their messages."""
 
 LARGE_MESSAGE = 64000
 """Bytes of one UDP datagram; beyond it losing one of several loses the message."""
@@ -45,18 +49,36 @@ class EdgeNode(ManagedNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('msfc_edge', 'encoding', **kwargs)
-        self._model_parameters = ModelParameters.declare(self)
-        self._bit_depth: int = declare(
-            self,
+        self._model_parameters = ModelParameters(self)
+        live = LiveParameters(self)
+        self._bit_depth: int = live.declare(
             'bit_depth',
             0,
-            'Bits per symbol n; 32 sends float32, 0 is what the model is made for. Can be changed '
-            'at any time.',
+            'Bits per symbol n; 32 sends float32, 0 is what the model is made for.',
+            self._set_bit_depth,
             limits=(0, 32),
             choices=BIT_DEPTH_CHOICES,
         )
+        self._pace = Pace(
+            live.declare(
+                'max_rate',
+                0.0,
+                'Most images that are worked on, per second; others are skipped. 0 takes all.',
+                self._set_max_rate,
+                limits=(0.0, 1000.0),
+            )
+        )
         self._image_topic: str = declare(
             self, 'image_topic', 'image_raw', 'Topic of the camera images.', read_only=True
+        )
+        self._transport: str = declare(
+            self,
+            'image_transport',
+            'raw',
+            "Kind of the images: 'raw' takes sensor_msgs/Image, 'compressed' takes "
+            'sensor_msgs/CompressedImage, JPEG or PNG, from the topic <image_topic>/compressed.',
+            choices=tuple(TRANSPORTS),
+            read_only=True,
         )
         self._features_topic: str = declare(
             self, 'features_topic', 'features', 'Topic of what is sent.', read_only=True
@@ -64,55 +86,74 @@ class EdgeNode(ManagedNode):
         # Best effort takes images from publishers of both kinds.
         self._image_qos = declare_qos(self, 'image', 'the camera images', 'best_effort')
         self._features_qos = declare_qos(self, 'features', 'what is sent', 'reliable')
-        self.add_on_set_parameters_callback(self._check_parameters)
-        self.add_post_set_parameters_callback(self._apply_parameters)
         self._pipeline: EdgePipeline | None = None
         self._features: Any = None
         self._sequence = 0
-        self._warned_size = False
+        self._large = LargeMessages()
 
     def configure(self) -> None:
         """Load the model."""
         model = self._model_parameters.load()
-        self._pipeline = EdgePipeline(model, self._bit_depth or None)
+        self._pipeline = EdgePipeline(model)
         self._features = self.publisher(
             CompressedFeature, self._features_topic, self._features_qos
         )
         self.hardware = str(model.detector.device)
+        self.facts['fingerprint'] = self._pipeline.fingerprint
         self.get_logger().info(
             f"model '{self._model_parameters.model}' ({self._pipeline.fingerprint}) on "
             f"{self.hardware}: C' = {model.codec.config.code_channels}, n = "
-            f'{self._pipeline.bit_depth}; images are converted by {CONVERTER}'
+            f'{self._bit_depth or model.bit_depth}; images are converted by {CONVERTER}'
         )
 
     def activate(self) -> None:
         """Subscribe to the images."""
         self._sequence = 0
+        self._pace.restart()
         self.work_on_latest(
-            Image,
-            self._image_topic,
+            TRANSPORTS[self._transport],
+            self._input_topic(),
             self._image_qos,
             self._encode,
             wanted=lambda: self.listeners() > 0,
+            accept=self._keeps_pace,
+            count_lost=True,
         )
 
     def clean_up(self) -> None:
         """Let the model go."""
         self._pipeline = None
-        if self._features is not None:
-            self.destroy_lifecycle_publisher(self._features)
-            self._features = None
+        self._model_parameters.release()
+        self.facts.clear()
+        features, self._features = self._features, None
+        if features is not None:
+            self.destroy_lifecycle_publisher(features)
+        free_memory()
 
     def listeners(self) -> int:
         """Return the number of subscribers of the features."""
-        return self._features.get_subscription_count() if self._features is not None else 0
+        features = self._features
+        return features.get_subscription_count() if features is not None else 0
 
-    def _encode(self, message: Image) -> None:
+    def _input_topic(self) -> str:
+        """Return the topic to subscribe to; who remaps the image topic remaps its transports."""
+        if self._transport == 'raw':
+            return self._image_topic
+        return f'{self.resolve_topic_name(self._image_topic)}/{self._transport}'
+
+    def _keeps_pace(self, message: Image | CompressedImage) -> bool:
+        if self._pace.admits(time.monotonic()):
+            return True
+        self.statistics.count('skipped')
+        return False
+
+    def _encode(self, message: Image | CompressedImage) -> None:
         pipeline = self._pipeline
         assert pipeline is not None
+        pipeline.bit_depth = self._bit_depth or pipeline.model.bit_depth
         start = time.perf_counter()
         try:
-            image = image_to_bgr(message)
+            image = to_bgr(message)
             convert_time = time.perf_counter() - start
             packet = pipeline.encode(image, self._sequence)
         except (ImageError, PacketError) as error:
@@ -121,10 +162,10 @@ class EdgeNode(ManagedNode):
         self._sequence += 1
         data = serialize_message(packet_to_message(packet, message.header))
         self._features.publish(data)
-        self._note(message, packet, len(data), convert_time)
+        self._note(message.header, packet, len(data), convert_time)
 
     def _note(
-        self, image: Image, packet: FeaturePacket, message_bytes: int, convert_time: float
+        self, header: Header, packet: FeaturePacket, message_bytes: int, convert_time: float
     ) -> None:
         assert self._pipeline is not None
         detector = self._pipeline.model.detector
@@ -133,7 +174,7 @@ class EdgeNode(ManagedNode):
             {
                 'convert_ms': convert_time * 1e3,
                 **{f'{stage}_ms': value * 1e3 for stage, value in packet.durations.items()},
-                'age_ms': age(self.get_clock().now().nanoseconds, image.header) * 1e3,
+                'age_ms': age(self.get_clock().now().nanoseconds, header) * 1e3,
                 'payload_bytes': packet.payload_bytes,
                 'message_bytes': message_bytes,
                 'payload_bpfe': payload_bpfe(
@@ -144,25 +185,44 @@ class EdgeNode(ManagedNode):
                 'bits_per_pixel': bits_per_pixel(message_bytes, packet.image_size),
             }
         )
-        if message_bytes > LARGE_MESSAGE and not self._warned_size:
-            self._warned_size = True
+        kind = (packet.padded_size, packet.channels, packet.bit_depth)
+        if self._large.is_news(kind, message_bytes, time.monotonic()):
             self.get_logger().warning(
                 f'a message has {message_bytes} bytes, more than one UDP datagram takes: on a '
                 'lossy link many will be lost; consider a smaller bit_depth or image'
             )
 
-    def _check_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            if parameter.name == 'bit_depth':
-                try:
-                    check_choice(parameter.name, parameter.value, BIT_DEPTH_CHOICES)
-                except ValueError as error:
-                    return SetParametersResult(successful=False, reason=str(error))
-        return SetParametersResult(successful=True)
+    def _set_bit_depth(self, bits: int) -> None:
+        # The next image takes it: the pipeline may be at work, or not be there yet.
+        self._bit_depth = bits
 
-    def _apply_parameters(self, parameters: Sequence[Parameter]) -> None:
-        for parameter in parameters:
-            if parameter.name == 'bit_depth':
-                self._bit_depth = parameter.value
-                if self._pipeline is not None:
-                    self._pipeline.bit_depth = self._bit_depth or self._pipeline.model.bit_depth
+    def _set_max_rate(self, rate: float) -> None:
+        self._pace.rate = rate
+
+
+class LargeMessages:
+    """Decides when there is something to say about large messages.
+
+    Once for each kind of them that comes up, again when it comes back after another, and never
+    more often than every :data:`msfc_ros.node.LOG_PERIOD` seconds.
+    """
+
+    def __init__(self) -> None:
+        self._told: object = None
+        self._at = float('-inf')
+
+    def is_news(self, kind: object, size: int, now: float) -> bool:
+        """Return whether to tell of a message.
+
+        Args:
+            kind: what its size depends on.
+            size: its bytes.
+            now: the time in seconds.
+        """
+        if size <= LARGE_MESSAGE:
+            self._told = None
+            return False
+        if kind == self._told or now - self._at < LOG_PERIOD:
+            return False
+        self._told, self._at = kind, now
+        return True

@@ -1,15 +1,38 @@
+import weakref
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+import cv2
+import numpy as np
 from msfc_msgs.msg import CompressedFeature
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
-from msfc_edge.edge_node import EdgeNode
+from msfc.model_file import load_model
+from msfc.pipeline import EdgePipeline
+from msfc_edge.edge_node import LARGE_MESSAGE, EdgeNode, LargeMessages
+from msfc_ros.image_conversion import image_to_bgr
 from ros_fixtures import camera_image, make_node
 
 pytestmark = pytest.mark.usefixtures('ros')
+
+
+@pytest.fixture
+def node(model_directory, probe):
+    """Return an active node that the probe spins."""
+    with make_node(EdgeNode, model=str(model_directory)) as node:
+        probe.executor.add_node(node)
+        assert node.start()
+        yield node
+        node.stop()
+        probe.executor.remove_node(node)
+
+
+def set_value(node, name, value):
+    (result,) = node.set_parameters([Parameter(name, value=value)])
+    return result
 
 
 def test_unknown_bit_depth():
@@ -20,25 +43,152 @@ def test_unknown_bit_depth():
         pass
 
 
+def test_unknown_transport():
+    with (
+        pytest.raises(
+            ValueError, match=r"image_transport is 'theora', but .* 'raw', 'compressed'"
+        ),
+        make_node(EdgeNode, image_transport='theora'),
+    ):
+        pass
+
+
 def test_refusal_of_a_bit_depth_says_which_there_are(model_directory):
     with make_node(EdgeNode, model=str(model_directory)) as node:
-        (result,) = node.set_parameters([Parameter('bit_depth', value=7)])
+        result = set_value(node, 'bit_depth', 7)
         assert not result.successful
         assert result.reason.endswith('has to be one of 0, 2, 4, 8, 16, 32')
 
 
-def test_encodes_only_for_a_subscriber(model_directory, probe):
+def test_channels_can_only_be_those_of_the_model(model_directory):
+    with make_node(EdgeNode, model=str(model_directory)) as node:
+        assert set_value(node, 'channels', 16).successful  # no model is loaded yet
+        assert not node.start()
+        assert set_value(node, 'channels', 8).successful
+        assert node.start()
+        assert set_value(node, 'channels', 0).successful
+        result = set_value(node, 'channels', 16)
+        assert not result.successful
+        assert result.reason.startswith("parameter channels asks for C' = 16, but model ")
+        assert "has C' = 8; set it to 8 or to 0" in result.reason
+        node.stop()
+        assert set_value(node, 'channels', 16).successful
+
+
+def test_encodes_only_for_a_subscriber(node, probe):
+    camera = probe.publisher(Image, 'image_raw')
+    probe.insist(
+        camera, camera_image(), lambda: node.statistics.values().get('idle'), 'idle frames'
+    )
+    assert 'encoded' not in node.statistics.values()
+    features = probe.listen(CompressedFeature, 'features')
+    probe.insist(camera, camera_image(), lambda: features, 'features')
+    assert features[0].sequence == 0
+    node.stop()
+    assert probe.node.count_subscribers('image_raw') == 0
+
+
+def test_rate_can_be_limited_live(node, probe):
+    features = probe.listen(CompressedFeature, 'features')
+    camera = probe.publisher(Image, 'image_raw')
+    probe.insist(camera, camera_image(), lambda: features, 'features')
+    assert 'skipped' not in node.statistics.values()
+
+    assert set_value(node, 'max_rate', 0.001).successful
+    probe.insist(
+        camera, camera_image(), lambda: node.statistics.values().get('skipped'), 'skipped images'
+    )
+    probe.spin(1.0)  # what was accepted before
+    count = len(features)
+    probe.insist(
+        camera,
+        camera_image(),
+        lambda: int(node.statistics.values()['skipped']) > 2,
+        'more skipped images',
+    )
+    assert len(features) == count
+
+    assert set_value(node, 'max_rate', 0.0).successful
+    probe.insist(camera, camera_image(), lambda: len(features) > count, 'features')
+    result = set_value(node, 'max_rate', -1.0)
+    assert not result.successful
+    assert 'out of range' in result.reason
+
+
+def test_compressed_images(model_directory, probe):
+    image = camera_image()
+    pixels = image_to_bgr(image)
+    png = CompressedImage(
+        header=image.header, format='png', data=cv2.imencode('.png', pixels)[1].tobytes()
+    )
+    expected = EdgePipeline(load_model(model_directory)).encode(pixels)
+    bad = CompressedImage(header=image.header, format='png', data=bytes(png.data)[:-20])
+    with make_node(EdgeNode, model=str(model_directory), image_transport='compressed') as node:
+        probe.executor.add_node(node)
+        assert node.start()
+        features = probe.listen(CompressedFeature, 'features')
+        camera = probe.publisher(CompressedImage, 'image_raw/compressed')
+        probe.insist(camera, bad, lambda: node.statistics.refused.get('damaged'), 'a refusal')
+        assert not features
+        probe.insist(camera, png, lambda: features, 'features')
+        assert bytes(features[0].data) == bytes(expected.data)
+        assert features[0].header == image.header
+        assert probe.node.count_subscribers('image_raw') == 0
+        node.stop()
+        probe.executor.remove_node(node)
+
+
+def test_compressed_topic_follows_a_remapping(model_directory, probe):
+    with make_node_remapped('image_raw:=/camera/image', str(model_directory)) as node:
+        probe.executor.add_node(node)
+        assert node.start()
+        probe.publisher(CompressedImage, '/camera/image/compressed')
+        node.stop()
+        probe.executor.remove_node(node)
+
+
+def make_node_remapped(rule, model):
+    return make_node(
+        lambda **kwargs: EdgeNode(cli_args=['--ros-args', '-r', rule], **kwargs),
+        model=model,
+        image_transport='compressed',
+    )
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 200), (200, 1), (3, 500), (17, 33), (1080, 1920)])
+def test_sizes_of_images(model_directory, size):
+    packet = EdgePipeline(load_model(model_directory)).encode(np.zeros((*size, 3), np.uint8))
+    assert packet.image_size == size
+
+
+def test_large_messages_are_told_of_once_for_each_change():
+    large = LargeMessages()
+    told = [
+        large.is_news(kind, size, now)
+        for kind, size, now in [
+            ('a', LARGE_MESSAGE, 0),
+            ('a', LARGE_MESSAGE + 1, 1),  # news
+            ('a', LARGE_MESSAGE + 1, 100),
+            ('b', LARGE_MESSAGE + 1, 101),  # news
+            ('a', LARGE_MESSAGE + 1, 102),  # too soon
+            ('a', LARGE_MESSAGE + 1, 110),  # news
+            ('c', 10, 120),
+            ('a', LARGE_MESSAGE + 1, 121),  # news: it is back
+        ]
+    ]
+    assert told == [False, True, False, True, False, True, False, True]
+
+
+def test_memory_is_free_after_clean_up(model_directory, probe):
     with make_node(EdgeNode, model=str(model_directory)) as node:
         probe.executor.add_node(node)
         assert node.start()
-        camera = probe.publisher(Image, 'image_raw')
-        probe.insist(
-            camera, camera_image(), lambda: node.statistics.values().get('idle'), 'idle frames'
-        )
-        assert 'encoded' not in node.statistics.values()
+        model = weakref.ref(node._pipeline.model)
         features = probe.listen(CompressedFeature, 'features')
+        camera = probe.publisher(Image, 'image_raw')
         probe.insist(camera, camera_image(), lambda: features, 'features')
-        assert features[0].sequence == 0
+        assert node.facts == {'fingerprint': features[0].model}
         node.stop()
-        assert probe.node.count_subscribers('image_raw') == 0
+        assert model() is None
+        assert node.facts == {}
         probe.executor.remove_node(node)

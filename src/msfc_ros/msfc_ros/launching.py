@@ -9,6 +9,7 @@ from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 BOOLEAN = ['true', 'false']
@@ -52,6 +53,12 @@ def common_arguments() -> list[DeclareLaunchArgument]:
             choices=['debug', 'info', 'warn', 'error', 'fatal'],
             description='Least severity of what is logged.',
         ),
+        DeclareLaunchArgument(
+            'enclaves',
+            default_value='',
+            description="Parent of the nodes' SROS2 enclaves, such as / or /robot1, which are "
+            'named after the packages; empty: no enclave is named.',
+        ),
     ]
 
 
@@ -72,6 +79,11 @@ def model_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
+def enclave_arguments(parent: str, package: str) -> list[str]:
+    """Return the ROS arguments that put a package's node into its enclave below ``parent``."""
+    return ['--enclave', f'{parent.rstrip("/")}/{package}'] if parent else []
+
+
 def node(
     package: str,
     executable: str | Callable[[LaunchContext], str],
@@ -88,7 +100,7 @@ def node(
         package: package of the node.
         executable: its executable, or a function that chooses it.
         config: name of our parameter file.
-        overrides: launch arguments that set the parameter of their name, unless empty.
+        overrides: launch arguments that set the parameter of their name, a string, unless empty.
         condition: only under this condition.
     """
 
@@ -104,7 +116,12 @@ def node(
         parameters.append(
             {
                 'use_sim_time': argument('use_sim_time') == 'true',
-                **{name: argument(name) for name in overrides if argument(name)},
+                # Texts whatever they look like: a model may be named 2024.
+                **{
+                    name: ParameterValue(argument(name), value_type=str)
+                    for name in overrides
+                    if argument(name)
+                },
                 # A user's file may say it too; the argument counts only where it says no.
                 **({'autostart': False} if argument('autostart') == 'false' else {}),
             }
@@ -115,7 +132,11 @@ def node(
                 executable=executable if isinstance(executable, str) else executable(context),
                 namespace=argument('namespace'),
                 parameters=parameters,
-                ros_arguments=['--log-level', argument('log_level')],
+                ros_arguments=[
+                    '--log-level',
+                    argument('log_level'),
+                    *enclave_arguments(argument('enclaves'), package),
+                ],
                 respawn=argument('use_respawn') == 'true',
                 respawn_delay=RESPAWN_DELAY,
                 output='screen',

@@ -8,29 +8,14 @@ from dataclasses import fields
 import numpy as np
 import torch
 from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray, LabelClass, LabelInfo
-from numpy.typing import NDArray
 from std_msgs.msg import Header
 
 from msfc.codec.packet import FeaturePacket
 from msfc.detectors.base import Instances, Size
+from msfc.instance_records import instance_records
 from msfc_ros.images import to_bytes_field
 
 _PACKET_FIELDS = tuple(field.name for field in fields(FeaturePacket) if field.name != 'data')
-
-MASK_INSIDE = 255
-"""Value of a mask's pixels on the object."""
-
-
-def age(now: int, header: Header) -> float:
-    """Return the seconds between a header's stamp and now.
-
-    The stamp may be any that a message can carry; :class:`rclpy.time.Time` takes no negative one.
-
-    Args:
-        now: the time in nanoseconds.
-        header: a message's header.
-    """
-    return (now - header.stamp.sec * 10**9 - header.stamp.nanosec) * 1e-9
 
 
 def packet_to_message(packet: FeaturePacket, header: Header) -> CompressedFeature:
@@ -58,8 +43,7 @@ def instances_to_message(
 ) -> InstanceArray:
     """Make a message of detected or true instances.
 
-    Boxes are widened to whole pixels and to all pixels of the mask, and cut at the image border.
-    An instance with nothing inside the image has a box and a mask without pixels.
+    Boxes and masks are those of :func:`msfc.instance_records.instance_records`.
 
     Args:
         instances: K instances; the masks are K x H x W.
@@ -67,27 +51,20 @@ def instances_to_message(
         size: height and width of the camera image in pixels.
         class_names: names of the classes, by label.
     """
-    masks = instances.masks.cpu().numpy().astype(bool, copy=False)
-    boxes = instances.boxes.cpu().numpy()
-    scores = instances.scores.tolist()
-    labels = instances.labels.tolist()
-    found = []
-    for index in range(len(labels)):
-        x1, y1, x2, y2 = _whole_box(boxes[index], masks[index], size)
-        crop = masks[index, y1:y2, x1:x2].astype(np.uint8) * MASK_INSIDE
-        found.append(
-            Instance(
-                id=index + 1,
-                class_id=labels[index],
-                class_name=class_names[labels[index]],
-                score=scores[index],
-                x=x1,
-                y=y1,
-                width=x2 - x1,
-                height=y2 - y1,
-                mask=to_bytes_field(np.ascontiguousarray(crop).reshape(-1)),
-            )
+    found = [
+        Instance(
+            id=record.id,
+            class_id=record.class_id,
+            class_name=record.class_name,
+            score=record.score,
+            x=record.x,
+            y=record.y,
+            width=record.width,
+            height=record.height,
+            mask=to_bytes_field(record.mask),
         )
+        for record in instance_records(instances, size, class_names)
+    ]
     return InstanceArray(
         header=header, image_height=size[0], image_width=size[1], instances=found
     )
@@ -142,20 +119,3 @@ def label_info_message(
         score_threshold=score_threshold,
         classes=[LabelClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
     )
-
-
-def _whole_box(
-    box: NDArray[np.float32], mask: NDArray[np.bool_], size: Size
-) -> tuple[int, int, int, int]:
-    """Return x1 y1 x2 y2 in whole pixels: the box and every pixel of the mask, in the image."""
-    x1, y1 = np.floor(box[:2]).astype(int)
-    x2, y2 = np.ceil(box[2:]).astype(int)
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    if rows.size:
-        x1, x2 = min(x1, columns[0]), max(x2, columns[-1] + 1)
-        y1, y2 = min(y1, rows[0]), max(y2, rows[-1] + 1)
-    height, width = size
-    x1, x2 = int(np.clip(x1, 0, width)), int(np.clip(x2, 0, width))
-    y1, y2 = int(np.clip(y1, 0, height)), int(np.clip(y2, 0, height))
-    return x1, y1, max(x1, x2), max(y1, y2)

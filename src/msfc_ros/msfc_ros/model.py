@@ -2,66 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import gc
 
 import torch
 from rclpy.node import Node
 
 from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
-from msfc_ros.parameters import declare
+from msfc_ros.parameters import LiveParameters, declare
 
 
-@dataclass(frozen=True)
 class ModelParameters:
-    """Which model, and where it runs.
+    """Which model, and where it runs: declares the parameters of a node.
+
+    Args:
+        node: the node.
 
     Attributes:
         model: name of a shipped model, or a directory.
         device: ``auto``, or a device as torch names it.
-        channels: the channels C' that the model has to have; 0 for any.
+        channels: the channels C' that the model has to have; 0 for any. It can be changed, but
+            while a model is loaded to no other than what that has: what a codec was trained for
+            is what it sends.
         threads: threads for the CPU's work; 0 for as many as torch takes.
     """
 
-    model: str
-    device: str
-    channels: int
-    threads: int
-
-    @classmethod
-    def declare(cls, node: Node) -> ModelParameters:
-        """Declare the parameters and return their values."""
-        return cls(
-            model=declare(
-                node,
-                'model',
-                DEFAULT_MODEL,
-                'Name of a shipped model, or the directory of one; the same at both ends.',
-                read_only=True,
-            ),
-            device=declare(
-                node,
-                'device',
-                'auto',
-                "Where the network runs: 'cpu', 'cuda', 'cuda:1', or 'auto' for a GPU if any.",
-                read_only=True,
-            ),
-            channels=declare(
-                node,
-                'channels',
-                0,
-                "Channels C' that the model has to have; 0 accepts what it has.",
-                limits=(0, 65535),
-                read_only=True,
-            ),
-            threads=declare(
-                node,
-                'threads',
-                0,
-                'Threads for work on the CPU; 0 leaves it to torch.',
-                limits=(0, 1024),
-                read_only=True,
-            ),
+    def __init__(self, node: Node) -> None:
+        self._loaded: int | None = None
+        self.model: str = declare(
+            node,
+            'model',
+            DEFAULT_MODEL,
+            'Name of a shipped model, or the directory of one; the same at both ends.',
+            read_only=True,
+        )
+        self.device: str = declare(
+            node,
+            'device',
+            'auto',
+            "Where the network runs: 'cpu', 'cuda', 'cuda:1', or 'auto' for a GPU if any.",
+            read_only=True,
+        )
+        self.channels: int = LiveParameters(node).declare(
+            'channels',
+            0,
+            "Channels C' that the model has to have; 0 accepts what it has.",
+            self._set_channels,
+            limits=(0, 65535),
+            check=self._check_channels,
+        )
+        self.threads: int = declare(
+            node,
+            'threads',
+            0,
+            'Threads for work on the CPU; 0 leaves it to torch.',
+            limits=(0, 1024),
+            read_only=True,
         )
 
     def load(self) -> SplitModel:
@@ -75,13 +71,36 @@ class ModelParameters:
         if self.threads:
             torch.set_num_threads(self.threads)
         model = load_model(self.model, device=device)
-        channels = model.codec.config.code_channels
-        if self.channels not in (0, channels):
-            raise ValueError(
-                f"parameter channels asks for C' = {self.channels}, but model '{self.model}' has "
-                f"C' = {channels}; set it to {channels} or to 0, or choose another model"
-            )
+        self._loaded = model.codec.config.code_channels
+        try:
+            # After the line above: what is asked for meanwhile is checked there or here.
+            self._check_channels(self.channels)
+        except ValueError:
+            self._loaded = None
+            raise
         return model
+
+    def release(self) -> None:
+        """Say that the model is no longer in use."""
+        self._loaded = None
+
+    def _check_channels(self, asked: int) -> None:
+        has = self._loaded
+        if has is not None and asked not in (0, has):
+            raise ValueError(
+                f"parameter channels asks for C' = {asked}, but model '{self.model}' has "
+                f"C' = {has}; set it to {has} or to 0, or choose another model"
+            )
+
+    def _set_channels(self, value: int) -> None:
+        self.channels = value
+
+
+def free_memory() -> None:
+    """Give back what belonged to models that nothing refers to any more."""
+    gc.collect()  # modules and their hooks refer to each other
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def resolve_device(name: str) -> str:

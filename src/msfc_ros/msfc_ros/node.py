@@ -1,4 +1,4 @@
-"""The managed node that both halves are: life cycle, worker thread, refusals, diagnostics.
+"""The managed node that both halves are: worker thread, refusals, diagnostics, the process.
 
 States and transitions are those of ROS 2's managed nodes (design.ros2.org, "Managed nodes"). With
 ``autostart``, the default, a node configures and activates itself.
@@ -11,34 +11,44 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.exceptions import InvalidHandle, ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Header
 
+from msfc_ros.diagnostics import ERROR, Finding, clock_findings, make_status, work_findings
+from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
-from msfc_ros.qos import publisher_events, subscription_events
+from msfc_ros.qos import LossCounter, create_publisher, create_subscription
+from msfc_ros.security import check_security
+from msfc_ros.stamps import age, is_stamped
 from msfc_ros.statistics import Statistics
 from msfc_ros.worker import LatestWorker
 
 LOG_PERIOD = 5.0
 """Seconds between two log lines about refused messages of one kind."""
 
+STOP_PATIENCE = 15.0
+"""Seconds that the message at work has for its end when the node is deactivated."""
 
-class ManagedNode(LifecycleNode):
+SPIN_PERIOD = 0.2
+"""Seconds between two looks at what may end the process."""
+
+
+class ManagedNode(BackgroundLifecycleNode):
     """A life cycle node that works on the latest message of one topic in a thread of its own.
 
-    A node implements :meth:`configure`, :meth:`activate` and :meth:`clean_up`; each may raise, and
-    the transition then fails with what was raised as an error in the log.
+    A node implements :meth:`configure`, :meth:`activate` and :meth:`clean_up`.
 
     Args:
         name: default name of the node.
@@ -47,15 +57,16 @@ class ManagedNode(LifecycleNode):
 
     Attributes:
         statistics: counts and means for the diagnostics.
+        facts: what does not change from frame to frame, for the diagnostics.
         hardware: what the work is done on, for the diagnostics.
     """
 
     def __init__(self, name: str, task: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.statistics = Statistics()
+        self.facts: dict[str, str] = {}
         self.hardware = ''
         self._task = task
-        self._state = 'unconfigured'
         self._worker: LatestWorker[Any] | None = None
         self._subscriptions_active: list[Any] = []
         self._logged: dict[str, float] = {}
@@ -82,18 +93,20 @@ class ManagedNode(LifecycleNode):
 
     # -- for the nodes to implement --
 
-    def configure(self) -> None:
-        """Load what takes long and create the publishers."""
-
-    def activate(self) -> None:
-        """Subscribe."""
-
-    def clean_up(self) -> None:
-        """Free what :meth:`configure` made."""
-
     def listeners(self) -> int:
         """Return how many subscribers of the main output this node has discovered."""
         return 0
+
+    def findings(self) -> list[Finding]:
+        """Return what there is to tell about an active node, for the diagnostics."""
+        worker = self._worker
+        if worker is None:
+            return []
+        return work_findings(self.statistics, worker.busy_for()) + clock_findings(self.statistics)
+
+    def values(self) -> Mapping[str, str]:
+        """Return what is shown of this node beside its statistics, for the diagnostics."""
+        return {}
 
     # -- for the nodes to use --
 
@@ -104,41 +117,69 @@ class ManagedNode(LifecycleNode):
         qos: QoSProfile,
         work: Callable[[Any], None],
         wanted: Callable[[], bool] = lambda: True,
+        accept: Callable[[Any], bool] = lambda message: True,
+        count_lost: bool = False,
     ) -> None:
         """Subscribe until deactivation; the latest message is worked on, older ones are dropped.
+
+        Args:
+            message_type: type of the messages; they have a header.
+            topic: the topic.
+            qos: quality of service of the subscription.
+            work: called in the worker thread.
+            wanted: a message that comes while this is false is dropped and counted as idle.
+            accept: called with each message as it comes; a message for which this is false is
+                dropped, and does not take the place of one that waits. It counts them itself.
+            count_lost: count the messages as lost that their publisher's numbers tell of and that
+                did not come.
+        """
+        worker = LatestWorker(work, self._work_failed, f'{self.get_name()}_worker')
+        losses = LossCounter()
+        subscription: Any = None
+
+        def publishers() -> int:
+            try:
+                return subscription.get_publisher_count() if subscription is not None else 0
+            except InvalidHandle:  # the subscription is being destroyed
+                return 0
+
+        def received(message: Any, info: Mapping[str, int]) -> None:
+            self.statistics.count('received')
+            if count_lost:
+                self.statistics.count('lost', losses.missed(info, publishers))
+            self._note_arrival(message.header, info)
+            if not wanted():
+                self.statistics.count('idle')
+            elif accept(message) and worker.put(message):
+                self.statistics.count('overwritten')
+
+        self._worker = worker
+        subscription = self._subscribe(message_type, topic, qos, received)
+
+    def subscribe(
+        self, message_type: type, topic: str, qos: QoSProfile, callback: Callable[[Any], None]
+    ) -> Any:
+        """Subscribe until deactivation, or until :meth:`unsubscribe`.
 
         Args:
             message_type: type of the messages.
             topic: the topic.
             qos: quality of service of the subscription.
-            work: called in the worker thread.
-            wanted: a message that comes while this is false is dropped and counted as idle.
+            callback: called with each message; what it raises is counted and logged.
+
+        Returns:
+            The subscription.
         """
-        worker = LatestWorker(work, self._work_failed, f'{self.get_name()}_worker')
+        return self._subscribe(message_type, topic, qos, lambda message, info: callback(message))
 
-        def received(message: Any) -> None:
-            self.statistics.count('received')
-            if not wanted():
-                self.statistics.count('idle')
-            elif worker.put(message):
-                self.statistics.count('overwritten')
-
-        self._worker = worker
-        self.subscribe(message_type, topic, qos, received)
-
-    def subscribe(
-        self, message_type: type, topic: str, qos: QoSProfile, callback: Callable[[Any], None]
-    ) -> None:
-        """Subscribe until deactivation."""
-        events = subscription_events(self, topic, qos)
-        self._subscriptions_active.append(
-            self.create_subscription(message_type, topic, callback, qos, event_callbacks=events)
-        )
+    def unsubscribe(self, subscription: Any) -> None:
+        """End a subscription of :meth:`subscribe`."""
+        self._subscriptions_active.remove(subscription)
+        self.destroy_subscription(subscription)
 
     def publisher(self, message_type: type, topic: str, qos: QoSProfile) -> Any:
         """Create a publisher that is silent unless the node is active."""
-        events = publisher_events(self, topic, qos)
-        return self.create_lifecycle_publisher(message_type, topic, qos, event_callbacks=events)
+        return create_publisher(self, message_type, topic, qos)
 
     def refuse(self, reason: str, sentence: str) -> None:
         """Count a message that cannot be used; say why, at most every few seconds per reason."""
@@ -149,101 +190,81 @@ class ManagedNode(LifecycleNode):
             self.get_logger().warning(f'refused a message ({reason}, {count} so far): {sentence}')
 
     def publish_diagnostics(self) -> None:
-        """Publish the node's state, counts and means."""
+        """Publish the node's state, findings, counts and means."""
+        findings = self.findings() if self.state == 'active' else []
+        if self.failure:
+            findings.insert(0, Finding(ERROR, self.failure))
+        try:
+            listeners = self.listeners()
+        except InvalidHandle:  # the publisher is being destroyed
+            listeners = 0
+        values = {
+            **self.facts,
+            **self.statistics.values(),
+            **self.values(),
+            'listeners': str(listeners),
+        }
+        transits = self.statistics.recent_values('transit_ms')
+        if transits:
+            values['clock_offset_ms'] = f'{min(transits):.6g}'
         name = f'{self.get_fully_qualified_name().lstrip("/")}: {self._task}'
-        status = self.statistics.status(name, self._state, self.hardware)
-        status.values.append(KeyValue(key='listeners', value=str(self.listeners())))
+        status = make_status(name, self.state, findings, values, self.hardware)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
-    # -- life cycle --
+    def on_activate(self, state: Any) -> Any:
+        """Activate, with statistics that know of nothing before."""
+        self.statistics.reset()
+        return super().on_activate(state)
 
-    def start(self) -> bool:
-        """Configure and activate. Return whether both succeeded."""
-        success = TransitionCallbackReturn.SUCCESS
-        return self.trigger_configure() == success and self.trigger_activate() == success
+    def deactivate(self) -> None:
+        """Unsubscribe and finish the message at work.
 
-    def stop(self) -> None:
-        """Deactivate and clean up, as far as the state asks for it."""
-        if self._state == 'active':
-            self.trigger_deactivate()
-        if self._state == 'inactive':
-            self.trigger_cleanup()
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Configure; failing that, say why and stay unconfigured."""
-        return self._attempt('configure', self.configure, super().on_configure, state, 'inactive')
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Activate; failing that, say why and stay inactive."""
-        # Publishers first, as the node may publish while it activates.
-        result = super().on_activate(state)
-        if result != TransitionCallbackReturn.SUCCESS:
-            return result
-        result = self._attempt('activate', self.activate, None, state, 'active')
-        if result != TransitionCallbackReturn.SUCCESS:
-            super().on_deactivate(state)
-        return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, finish the message that is worked on, go silent."""
-        self._unsubscribe()
-        self._state = 'inactive'
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything."""
-        return self._attempt('clean up', self.clean_up, super().on_cleanup, state, 'unconfigured')
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything, for good."""
-        self._unsubscribe()
-        return self._attempt('shut down', self.clean_up, super().on_shutdown, state, 'finalized')
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything; the node may be configured anew."""
-        self._unsubscribe()
-        return self._attempt('recover', self.clean_up, super().on_error, state, 'unconfigured')
-
-    def _attempt(
-        self,
-        what: str,
-        own: Callable[[], None],
-        inherited: Callable[[LifecycleState], TransitionCallbackReturn] | None,
-        state: LifecycleState,
-        reached: str,
-    ) -> TransitionCallbackReturn:
-        # rclpy drops what a transition raises without a word.
-        try:
-            own()
-        except (ValueError, OSError) as error:
-            self.get_logger().error(f'cannot {what}: {error}')
-        except Exception:
-            self.get_logger().error(f'cannot {what}:\n{traceback.format_exc()}')
-        else:
-            result = (
-                TransitionCallbackReturn.SUCCESS if inherited is None else inherited(state)
-            )
-            if result == TransitionCallbackReturn.SUCCESS:
-                self._state = reached
-                self.get_logger().info(f'{reached}')
-            return result
-        self._unsubscribe()
-        return TransitionCallbackReturn.FAILURE
-
-    def _unsubscribe(self) -> None:
+        Raises:
+            TimeoutError: if that takes too long; it is then left to itself.
+        """
         for subscription in self._subscriptions_active:
             self.destroy_subscription(subscription)
         self._subscriptions_active.clear()
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        self.statistics.reset()
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.stop(STOP_PATIENCE):
+            raise TimeoutError(
+                f'the message at work does not end within {STOP_PATIENCE:g} s; its thread is left '
+                'to itself, and may keep memory until the process is restarted'
+            )
+
+    def _subscribe(
+        self,
+        message_type: type,
+        topic: str,
+        qos: QoSProfile,
+        callback: Callable[[Any, Mapping[str, int]], None],
+    ) -> Any:
+        def guarded(message: Any, info: Mapping[str, int]) -> None:
+            try:
+                callback(message, info)
+            except Exception as error:
+                self._work_failed(error)
+
+        subscription = create_subscription(self, message_type, topic, qos, guarded)
+        self._subscriptions_active.append(subscription)
+        return subscription
+
+    def _note_arrival(self, header: Header, info: Mapping[str, int]) -> None:
+        if is_stamped(header):
+            seconds = age(self.get_clock().now().nanoseconds, header)
+            self.statistics.sample('arrival_age_ms', seconds * 1e3)
+        else:
+            self.statistics.count('unstamped')
+        # By the senders' and this host's system clock; 0 where the middleware does not know.
+        sent, received = info.get('source_timestamp', 0), info.get('received_timestamp', 0)
+        if sent > 0 and received > 0:
+            self.statistics.sample('transit_ms', (received - sent) * 1e-6)
 
     def _work_failed(self, error: Exception) -> None:
-        reason = 'internal_error'
-        text = ''.join(traceback.format_exception(error)).rstrip()
-        self.refuse(reason, text)
+        self.refuse('internal_error', ''.join(traceback.format_exception(error)).rstrip())
 
 
 def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
@@ -266,27 +287,56 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
     # Not rclpy's handlers: they shut the context down, and nothing could be said on the way out.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        check_security()
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except (ValueError, RCLError) as error:
+        get_logger('msfc').fatal(f'cannot start: {error}')
+        return 1
     try:
         try:
             node = make_node()
-        except (ValueError, ParameterException) as error:
+        except (ValueError, ParameterException, RCLError) as error:
             get_logger('msfc').fatal(f'cannot start: {error}')
             return 1
         try:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            if node.autostart and not node.start():
-                return 1
-            while not stop.is_set():
-                executor.spin_once(timeout_sec=0.2)
-            node.stop()
-            executor.shutdown()
+            return _spin(node, stop)
         finally:
             node.destroy_node()
-        return 0
     finally:
         rclpy.try_shutdown()
         # At its end Python looks for cycles among all of torch's objects: seconds on a busy
         # machine, and ros2 launch grants five for everything.
         gc.freeze()
+
+
+def _spin(node: ManagedNode, stop: threading.Event) -> int:
+    """Start a node, spin it until ``stop`` is set, stop it; return the exit status."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    failed = threading.Event()
+
+    def start() -> None:
+        if node.autostart and not node.start():
+            failed.set()
+
+    starter = threading.Thread(target=start, name=f'{node.get_name()}_start')
+    if node.transitions_in_background:
+        starter.start()
+    else:
+        start()
+    while not stop.is_set() and not failed.is_set():
+        try:
+            executor.spin_once(timeout_sec=SPIN_PERIOD)
+        except InvalidHandle:
+            pass  # a transition destroyed what was being waited for
+        except ExternalShutdownException:
+            break
+        except Exception:
+            # One callback's fault is no reason to take the robot's eyes away.
+            node.get_logger().error(f'error in a callback:\n{traceback.format_exc().rstrip()}')
+    if starter.ident is not None:
+        starter.join()
+    node.stop()
+    executor.shutdown()
+    return int(failed.is_set())

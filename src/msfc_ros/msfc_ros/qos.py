@@ -1,20 +1,29 @@
-"""Quality of service from parameters, and a log line that names both sides when they disagree."""
+"""Quality of service from parameters, what is lost on the way, and who does not fit with whom."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
+    qos_check_compatible,
     qos_policy_name_from_kind,
 )
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 
 from msfc_ros.parameters import declare
 
@@ -22,6 +31,15 @@ RELIABILITIES = {
     'reliable': ReliabilityPolicy.RELIABLE,
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
 }
+
+OVERRIDABLE = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+    QoSPolicyKind.DEADLINE,
+)
+"""Policies for which there are parameters ``qos_overrides.<topic>.<entity>.<policy>``."""
 
 DISCOVERY = 1.0
 """Seconds after which the name of a node is known whose endpoint has just been seen."""
@@ -33,6 +51,10 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 """For what is said once and has to reach those who come later."""
+
+_UNSET = Duration()
+_INFINITE = Duration(nanoseconds=2**63 - 1)
+_UNNUMBERED = (None, 0, 2**64 - 1)  # the last is RMW_MESSAGE_INFO_SEQUENCE_NUMBER_UNSUPPORTED
 
 
 def declare_qos(node: Node, name: str, what: str, reliability: str, depth: int = 1) -> QoSProfile:
@@ -72,49 +94,204 @@ def declare_qos(node: Node, name: str, what: str, reliability: str, depth: int =
     )
 
 
+# -- endpoints whose QoS a user can override --
+
+
+def create_subscription(
+    node: Node,
+    message_type: type,
+    topic: str,
+    qos: QoSProfile,
+    callback: Callable[[Any, Mapping[str, int]], None],
+) -> Any:
+    """Create a subscription that obeys ``qos_overrides`` and says who does not fit with it.
+
+    Args:
+        node: the node.
+        message_type: type of the messages.
+        topic: the topic.
+        qos: quality of service where no override says otherwise.
+        callback: called with the message and what the middleware knows of it.
+
+    Raises:
+        ValueError: if an override is not valid.
+    """
+    # rclpy writes the overrides into the profile that it is given.
+    profile = copy.copy(qos)
+
+    def create() -> Any:
+        return node.create_subscription(
+            message_type,
+            topic,
+            callback,
+            profile,
+            event_callbacks=subscription_events(node, topic, profile),
+            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=_check_overrides),
+        )
+
+    return _with_overrides(node, topic, create)
+
+
+def create_publisher(node: Any, message_type: type, topic: str, qos: QoSProfile) -> Any:
+    """Create a life cycle publisher that obeys ``qos_overrides`` and says who does not fit.
+
+    Args:
+        node: the node.
+        message_type: type of the messages.
+        topic: the topic.
+        qos: quality of service where no override says otherwise.
+
+    Raises:
+        ValueError: if an override is not valid.
+    """
+    profile = copy.copy(qos)
+
+    def create() -> Any:
+        return node.create_lifecycle_publisher(
+            message_type,
+            topic,
+            profile,
+            event_callbacks=publisher_events(node, topic, profile),
+            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=_check_overrides),
+        )
+
+    return _with_overrides(node, topic, create)
+
+
+def _with_overrides(node: Node, topic: str, create: Callable[[], Any]) -> Any:
+    try:
+        return create()
+    except (RuntimeError, InvalidQosOverridesError, ParameterException) as error:
+        name = node.resolve_topic_name(topic)
+        raise ValueError(f"topic '{name}' cannot have this QoS: {error}") from error
+
+
+def _check_overrides(profile: QoSProfile) -> SetParametersResult:
+    if profile.depth < 1:
+        return SetParametersResult(
+            successful=False, reason=f'a depth of {profile.depth} is not accepted, 1 is the least'
+        )
+    return SetParametersResult(successful=True)
+
+
+# -- what is lost --
+
+
+class LossCounter:
+    """Counts messages that were published but never handed over, by their publisher's numbers.
+
+    Numbers are missing both when the network loses messages and when messages replace each other
+    before the node takes them, of which the middleware's message-lost event says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+
+    def missed(self, info: Mapping[str, Any], publishers: Callable[[], int]) -> int:
+        """Return how many messages were missed between the last one and this.
+
+        Args:
+            info: what the middleware knows of this message.
+            publishers: returns how many publish the topic. The numbers do not tell whose they
+                are, so with several nothing is counted.
+        """
+        number = info.get('publication_sequence_number')
+        if number in _UNNUMBERED:
+            return 0
+        last, self._last = self._last, number
+        # A smaller number is that of a publisher that was started anew.
+        missed = number - last - 1 if last is not None and number > last else 0
+        return missed if missed and publishers() == 1 else 0
+
+
+# -- who does not fit --
+
+
 def describe_qos(profile: QoSProfile) -> str:
     """Write what has to match of a profile in words."""
-    return f'{profile.reliability.name.lower()}, {profile.durability.name.lower()}'
+    words = [profile.reliability.name.lower(), profile.durability.name.lower()]
+    if profile.deadline not in (_UNSET, _INFINITE):
+        words.append(f'deadline {profile.deadline.nanoseconds * 1e-9:g} s')
+    if profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC:
+        words.append('liveliness manual by topic')
+    if profile.liveliness_lease_duration not in (_UNSET, _INFINITE):
+        words.append(f'lease {profile.liveliness_lease_duration.nanoseconds * 1e-9:g} s')
+    return ', '.join(words)
 
 
-def subscription_events(
-    node: Node, topic: str, profile: QoSProfile
-) -> SubscriptionEventCallbacks:
+def misfits(
+    here: QoSProfile, others: Iterable[Any], here_subscribes: bool
+) -> list[tuple[str, str, str]]:
+    """Return those of the other endpoints that do not fit, once each, in order of their names.
+
+    Args:
+        here: profile of the node's own endpoint.
+        others: the other endpoints, as ``get_publishers_info_by_topic`` gives them.
+        here_subscribes: the own endpoint is a subscription and the others are publishers; else
+            the other way round.
+
+    Returns:
+        For each its node's full name, its profile in words and rclpy's reasons.
+    """
+    found = set()
+    for other in others:
+        pair = [_explicit(here), _explicit(other.qos_profile)]
+        compatibility, reasons = qos_check_compatible(*(pair[::-1] if here_subscribes else pair))
+        if compatibility == QoSCompatibility.ERROR:
+            name = f'{other.node_namespace.rstrip("/")}/{other.node_name}'
+            found.add((name, describe_qos(other.qos_profile), _sentence(reasons)))
+    return sorted(found)
+
+
+def _explicit(profile: QoSProfile) -> QoSProfile:
+    """Return a profile with times that are left open, as our own are, made infinite.
+
+    Those of discovered endpoints are, and rclpy takes the two for different.
+    """
+    explicit = copy.copy(profile)
+    for policy in ('deadline', 'liveliness_lease_duration'):
+        if getattr(explicit, policy) == _UNSET:
+            setattr(explicit, policy, _INFINITE)
+    return explicit
+
+
+def subscription_events(node: Node, topic: str, profile: QoSProfile) -> SubscriptionEventCallbacks:
     """Return event callbacks that say in words that a publisher's QoS does not fit."""
-    return SubscriptionEventCallbacks(
-        incompatible_qos=_report(
-            node, topic, profile, 'a publisher', node.get_publishers_info_by_topic
-        )
-    )
+    return SubscriptionEventCallbacks(incompatible_qos=_report(node, topic, profile, True))
 
 
 def publisher_events(node: Node, topic: str, profile: QoSProfile) -> PublisherEventCallbacks:
     """Return event callbacks that say in words that a subscriber's QoS does not fit."""
-    return PublisherEventCallbacks(
-        incompatible_qos=_report(
-            node, topic, profile, 'a subscriber', node.get_subscriptions_info_by_topic
-        )
-    )
+    return PublisherEventCallbacks(incompatible_qos=_report(node, topic, profile, False))
 
 
 def _report(
-    node: Node, topic: str, profile: QoSProfile, who: str, endpoints: Callable[[str], Any]
+    node: Node, topic: str, profile: QoSProfile, subscribes: bool
 ) -> Callable[[Any], None]:
     def tell(policy: str) -> None:
-        others = '; '.join(
-            sorted(
-                {
-                    f'{info.node_namespace.rstrip("/")}/{info.node_name}: '
-                    f'{describe_qos(info.qos_profile)}'
-                    for info in endpoints(node.resolve_topic_name(topic))
-                }
+        name = node.resolve_topic_name(topic)
+        endpoints = (
+            node.get_publishers_info_by_topic(name)
+            if subscribes
+            else node.get_subscriptions_info_by_topic(name)
+        )
+        for who, theirs, why in misfits(profile, endpoints, subscribes):
+            node.get_logger().error(
+                _incompatible(name, who, theirs, describe_qos(profile), why, subscribes)
             )
-        )
-        node.get_logger().error(
-            f"No message passes to or from {who} of '{topic}': its {policy.lower()} does not fit. "
-            f'Here: {describe_qos(profile)}. There: {others or "gone already"}. '
-            'Change the qos parameters of one of the two.'
-        )
+            policy = ''
+        if policy:
+            # Gone already, or the middleware knows more than it tells of others' endpoints.
+            node.get_logger().error(
+                _incompatible(
+                    name,
+                    'an endpoint that is gone',
+                    f'another {policy.lower()}',
+                    describe_qos(profile),
+                    f'{policy.lower()} does not fit',
+                    subscribes,
+                )
+            )
 
     def report(event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
@@ -123,8 +300,25 @@ def _report(
             node.destroy_timer(timer)
             tell(policy)
 
-        timer = node.create_timer(
-            DISCOVERY, later, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        timer = node.create_timer(DISCOVERY, later, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     return report
+
+
+def _incompatible(topic: str, who: str, theirs: str, ours: str, why: str, subscribes: bool) -> str:
+    """Return the log line that says who does not get whose messages, and why."""
+    if subscribes:
+        passes, offered, wanted = f'from {who}', f'it offers {theirs}', f'wanted here is {ours}'
+    else:
+        passes, offered, wanted = f'to {who}', f'offered here is {ours}', f'it wants {theirs}'
+    end = 'subscription' if subscribes else 'publisher'
+    return (
+        f"no message of topic '{topic}' passes {passes}: {offered}; {wanted} ({why}). Change the "
+        f'QoS of one of the two; here by the parameters qos.* or qos_overrides.{topic}.{end}.*'
+    )
+
+
+def _sentence(reasons: str) -> str:
+    """Return rclpy's list of reasons without its severities and separators."""
+    parts = [part.strip().removeprefix('ERROR: ') for part in reasons.split(';')]
+    return '; '.join(part for part in parts if part and not part.startswith('WARNING'))

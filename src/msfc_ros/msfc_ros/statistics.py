@@ -1,23 +1,55 @@
-"""Counts, rates and mean durations of a node, and their way into ``/diagnostics``."""
+"""Counts, rates and means of a node: what ``/diagnostics`` shows and judges by.
+
+Counts are since the node was made. Everything else is of the last :data:`WINDOW` seconds, so that
+a pause shows as a pause and no value outlives what it tells of.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+WINDOW = 10.0
+"""Seconds over which rates and means are taken."""
 
-WINDOW = 100
-"""Frames over which means and rates are taken."""
+BASELINE = 60.0
+"""Seconds before these over which the rate is taken that the present one is compared with."""
 
-QUIET = 3.0
-"""Seconds without a frame after which a rate is reported as 0."""
+CAPACITY = 8192
+"""Entries of one kind that are kept; beyond it rates and means are of the latest ones only."""
+
+FIRST_RATE = 1.0
+"""Seconds after the start before which no rate is extrapolated."""
+
+RATED = ('message_bytes', 'payload_bytes')
+"""Quantities of a frame whose sum per second is shown too, as ``<name>_per_second``."""
+
+FRAMES = 'frames'
+"""Name of the series of finished frames."""
+
+
+class _Series:
+    """Numbers with the time of each, the last few minutes of them at most."""
+
+    def __init__(self) -> None:
+        self._entries: deque[tuple[float, float]] = deque(maxlen=CAPACITY)
+
+    def add(self, now: float, number: float, keep: float) -> None:
+        self._entries.append((now, number))
+        while self._entries[0][0] < now - keep:
+            self._entries.popleft()
+
+    def between(self, start: float, end: float) -> list[float]:
+        return [number for at, number in self._entries if start < at <= end]
+
+    def clear(self) -> None:
+        self._entries.clear()
 
 
 class Statistics:
-    """Thread-safe counts of events and running means of quantities.
+    """Thread-safe counts of events and recent values of quantities.
 
     Args:
         clock: gives the time in seconds; another one for tests.
@@ -28,28 +60,53 @@ class Statistics:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
-        self._values: dict[str, deque[float]] = {}
-        self._done: deque[float] = deque(maxlen=WINDOW)
-        self._last_refusal: float | None = None
+        self._events: defaultdict[str, _Series] = defaultdict(_Series)
+        self._refusals: defaultdict[str, _Series] = defaultdict(_Series)
+        self._values: defaultdict[str, _Series] = defaultdict(_Series)
+        self._latest: dict[str, float] = {}
+        self._start = clock()
 
-    def count(self, event: str) -> None:
-        """Count an event."""
+    def reset(self) -> None:
+        """Forget everything but the counts, as a node does that begins anew."""
         with self._lock:
-            self._counts[event] += 1
+            for series in (self._events, self._refusals, self._values):
+                series.clear()
+            self._latest.clear()
+            self._start = self._clock()
+
+    # -- what happens --
+
+    def count(self, event: str, number: int = 1) -> None:
+        """Count an event, or several; a negative number takes back what was counted too much."""
+        with self._lock:
+            self._counts[event] += number
+            self._note_event(event, number)
 
     def refuse(self, reason: str) -> int:
         """Count a refused message and return how many there were for this reason."""
         with self._lock:
             self._refused[reason] += 1
-            self._last_refusal = self._clock()
+            self._refusals[reason].add(self._clock(), 1, WINDOW)
             return self._refused[reason]
+
+    def sample(self, name: str, value: float) -> None:
+        """Note a value of a quantity, in the unit that it is shown in."""
+        with self._lock:
+            self._values[name].add(self._clock(), value, WINDOW)
 
     def frame(self, values: Mapping[str, float]) -> None:
         """Note a finished frame and its quantities, in the units that they are shown in."""
         with self._lock:
-            self._done.append(self._clock())
+            self._note_event(FRAMES, 1)
             for name, value in values.items():
-                self._values.setdefault(name, deque(maxlen=WINDOW)).append(value)
+                self._values[name].add(self._clock(), value, WINDOW)
+
+    def _note_event(self, event: str, number: int) -> None:
+        now = self._clock()
+        self._events[event].add(now, number, WINDOW + BASELINE)
+        self._latest[event] = now
+
+    # -- what it comes to --
 
     @property
     def refused(self) -> dict[str, int]:
@@ -57,45 +114,72 @@ class Statistics:
         with self._lock:
             return dict(self._refused)
 
-    def rate(self) -> float:
-        """Return the finished frames per second, 0 if there was none for a while."""
+    def elapsed(self) -> float:
+        """Return the seconds since the beginning or the last :meth:`reset`."""
+        return self._clock() - self._start
+
+    def silence(self, event: str) -> float:
+        """Return the seconds since an event came last, or since the beginning."""
         with self._lock:
-            if len(self._done) < 2 or self._clock() - self._done[-1] > QUIET:
-                return 0.0
-            return (len(self._done) - 1) / max(self._done[-1] - self._done[0], 1e-9)
+            return self._clock() - self._latest.get(event, self._start)
+
+    def recent(self, event: str) -> int:
+        """Return how often an event came in the last :data:`WINDOW` seconds."""
+        with self._lock:
+            return int(sum(self._recent(self._events, event)))
+
+    def recently_refused(self) -> dict[str, int]:
+        """Return how many messages were refused in these seconds, by reason."""
+        with self._lock:
+            numbers = {name: len(self._recent(self._refusals, name)) for name in self._refusals}
+        return {name: number for name, number in numbers.items() if number}
+
+    def recent_values(self, name: str) -> list[float]:
+        """Return the values of a quantity that were noted in these seconds, oldest first."""
+        with self._lock:
+            return self._recent(self._values, name)
+
+    def rate(self, event: str = FRAMES) -> float:
+        """Return how often per second an event came; without a name, finished frames."""
+        with self._lock:
+            return self._per_second(self._recent(self._events, event))
+
+    def usual_rate(self) -> float | None:
+        """Return the finished frames per second before the last :data:`WINDOW` seconds.
+
+        Returns:
+            The rate over the :data:`BASELINE` seconds before them, or as many of these as there
+            were; None if there were fewer than :data:`WINDOW`.
+        """
+        with self._lock:
+            now = self._clock()
+            end = now - WINDOW
+            start = max(self._start, end - BASELINE)
+            if end - start < WINDOW:
+                return None
+            return sum(self._events[FRAMES].between(start, end)) / (end - start)
 
     def values(self) -> dict[str, str]:
-        """Return everything as text, as diagnostics want it: counts, rate, means."""
+        """Return everything as text, as diagnostics want it: rates, counts, means."""
         shown = {'rate_hz': f'{self.rate():.2f}'}
         with self._lock:
+            if 'received' in self._counts:
+                received = self._recent(self._events, 'received')
+                shown['input_hz'] = f'{self._per_second(received):.2f}'
             shown.update({name: str(count) for name, count in sorted(self._counts.items())})
             shown['refused'] = str(self._refused.total())
             shown.update({f'refused_{r}': str(n) for r, n in sorted(self._refused.items())})
-            for name, recent in self._values.items():
-                shown[name] = f'{sum(recent) / len(recent):.6g}'
+            for name in self._values:
+                if recent := self._recent(self._values, name):
+                    shown[name] = f'{sum(recent) / len(recent):.6g}'
+                if name in RATED:
+                    shown[f'{name}_per_second'] = f'{self._per_second(recent):.6g}'
         return shown
 
-    def status(self, name: str, state: str, hardware: str = '') -> DiagnosticStatus:
-        """Return a diagnostic status.
+    def _recent(self, series: Mapping[str, _Series], name: str) -> list[float]:
+        now = self._clock()
+        return series[name].between(now - WINDOW, now) if name in series else []
 
-        Args:
-            name: name of the task, with the node's name.
-            state: state of the node in one word.
-            hardware: what the work is done on.
-
-        Returns:
-            WARN while messages are refused (and ten seconds after), else OK.
-        """
-        with self._lock:
-            refusal = self._last_refusal
-        if refusal is not None and self._clock() - refusal < 10.0:
-            level, message = DiagnosticStatus.WARN, f'{state}, refusing messages'
-        else:
-            level, message = DiagnosticStatus.OK, state
-        return DiagnosticStatus(
-            level=level,
-            name=name,
-            message=message,
-            hardware_id=hardware,
-            values=[KeyValue(key=key, value=value) for key, value in self.values().items()],
-        )
+    def _per_second(self, recent: list[float]) -> float:
+        seconds = min(max(self._clock() - self._start, FIRST_RATE), WINDOW)
+        return sum(recent) / seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -24,6 +25,8 @@ class LatestBox(Generic[T]):
     def put(self, item: T) -> bool:
         """Put an item in. Return whether it replaced one that nobody had taken."""
         with self._condition:
+            if self._closed:
+                return False
             replaced = self._item is not None
             self._item = item
             self._condition.notify()
@@ -39,7 +42,7 @@ class LatestBox(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Drop what is inside and let :meth:`take` return None from now on."""
+        """Drop what is inside, take nothing more, let :meth:`take` return None from now on."""
         with self._condition:
             self._closed = True
             self._item = None
@@ -61,12 +64,18 @@ class LatestWorker(Generic[T]):
         self._work = work
         self._on_error = on_error
         self._box: LatestBox[T] = LatestBox()
+        self._since: float | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, item: T) -> bool:
         """Hand over an item. Return whether it replaced one that had been waiting."""
         return self._box.put(item)
+
+    def busy_for(self) -> float:
+        """Return for how many seconds it has been at work on its item; 0 if it waits for one."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
 
     def stop(self, timeout: float | None = None) -> bool:
         """Let the thread finish its item and end.
@@ -83,7 +92,11 @@ class LatestWorker(Generic[T]):
 
     def _run(self) -> None:
         while (item := self._box.take()) is not None:
+            self._since = time.monotonic()
             try:
                 self._work(item)
             except Exception as error:
                 self._on_error(error)
+            self._since = None
+            # Or it would live on until the next one comes.
+            del item

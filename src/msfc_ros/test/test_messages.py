@@ -14,7 +14,6 @@ from msfc.codec.packet import FeaturePacket
 from msfc.detectors.base import Instances
 from msfc_ros.images import to_bytes_field
 from msfc_ros.messages import (
-    age,
     instances_from_message,
     instances_to_message,
     label_info_message,
@@ -148,10 +147,3 @@ def test_instances_that_cannot_be(name, value, words):
 def test_label_info():
     message = label_info_message('0123456789abcdef', NAMES, 0.5, make_header())
     assert [(c.class_id, c.class_name) for c in message.classes] == list(enumerate(NAMES))
-
-
-@pytest.mark.parametrize(('sec', 'seconds'), [(12, 2.5), (-(2**31), 14.5 + 2**31)])
-def test_age(sec, seconds):
-    header = make_header()
-    header.stamp.sec, header.stamp.nanosec = sec, 0
-    assert age(14_500_000_000, header) == pytest.approx(seconds)

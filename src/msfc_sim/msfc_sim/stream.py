@@ -52,6 +52,9 @@ class StreamNode(ManagedNode):
         **kwargs: for :class:`rclpy.node.Node`.
     """
 
+    # What draws with OpenGL has to be opened and used in one thread.
+    transitions_in_background = False
+
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, 'capturing', **kwargs)
         self._frame_id: str = declare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
@@ -44,5 +45,20 @@ class MSFF(nn.Module):
         """
         if len(maps) != self.num_levels:
             raise ValueError(f'MSFF fuses {self.num_levels} levels, got {len(maps)}')
-        fused: Tensor = self.se(torch.cat([align(level, size) for level in maps], dim=1))
-        return self.reduce(fused)
+        stacked = torch.cat([align(level, size) for level in maps], dim=1)
+        fused: Tensor = self.reduce(stacked * self._channel_weights(stacked))
+        return fused
+
+    def _channel_weights(self, stacked: Tensor) -> Tensor:
+        """Return the SE block's weights, N x (C L) x 1 x 1.
+
+        Matrix products in place of the 1 x 1 convolutions of its own ``forward``, whose set-up
+        takes a multiple of the arithmetic.
+        """
+        squeezed = stacked.mean((2, 3))
+        for layer, activation in (
+            (self.se.fc1, self.se.activation),
+            (self.se.fc2, self.se.scale_activation),
+        ):
+            squeezed = activation(F.linear(squeezed, layer.weight.flatten(1), layer.bias))
+        return squeezed[:, :, None, None]

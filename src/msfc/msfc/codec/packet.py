@@ -162,21 +162,36 @@ class DecodeLimits:
 
     Attributes:
         max_image_side: longest side of a source image in pixels.
-        max_image_pixels: pixels of a source image. Every instance's mask has that many, so this
-            bounds most of the memory that one packet can ask for.
+        max_image_pixels: pixels of a source image; every instance's mask has that many.
         max_padded_side: longest side of the network input in pixels.
         max_payload_bytes: length of the payload in bytes.
+        max_mask_pixels: pixels of the masks of all instances of one image, a byte each: most of
+            the memory that a packet can ask for. Of more instances the surest are kept.
     """
 
     max_image_side: int = 4096
     max_image_pixels: int = 4096 * 2304
     max_padded_side: int = 2048
     max_payload_bytes: int = 8 * 2**20
+    max_mask_pixels: int = 256 * 2**20
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
+        if self.max_mask_pixels < self.max_image_pixels:
+            raise ValueError(
+                f'max_mask_pixels, {self.max_mask_pixels}, leaves no room for a single instance '
+                f'in an image of max_image_pixels, {self.max_image_pixels}'
+            )
+
+    def max_instances(self, image_size: Size) -> int:
+        """Return how many instances of an image may have a mask.
+
+        Args:
+            image_size: height and width in pixels, within the limits.
+        """
+        return self.max_mask_pixels // (image_size[0] * image_size[1])
 
 
 @dataclass(frozen=True)

@@ -137,10 +137,18 @@ class SplitDetector(nn.Module, ABC):
         """Compute the pyramid ``p2`` .. ``p6`` of a batch."""
 
     @abstractmethod
-    def infer(self, pyramid: Pyramid, sizes: ImageSizes) -> list[Instances]:
+    def infer(
+        self, pyramid: Pyramid, sizes: ImageSizes, max_instances: int | None = None
+    ) -> list[Instances]:
         """Turn a pyramid into instances, one result per image, at source resolution.
 
         ``infer(extract(batch), batch.sizes)`` equals the unsplit model's own output exactly.
+
+        Args:
+            pyramid: ``p2`` .. ``p6``.
+            sizes: the sizes of its images.
+            max_instances: only so many of each image, those of the best scores, get a mask and
+                are returned.
         """
 
     @abstractmethod

@@ -26,6 +26,9 @@ from msfc.detectors.base import (
 from msfc.detectors.detectron2_config import CONFIG_KEYS, build_model, input_edges, read_config
 from msfc.detectors.detectron2_weights import load_weights
 
+SETTINGS = ('type', 'config_file', 'weights', 'partial', 'overrides', 'class_names')
+"""Keys of :meth:`Detectron2Detector.from_settings`."""
+
 _LEVEL_STRIDES = {'p2': 4, 'p3': 8, 'p4': 16, 'p5': 32, 'p6': 64}
 
 
@@ -110,6 +113,44 @@ class Detectron2Detector(SplitDetector):
             load_weights(detector.model, weights, partial=partial)
         return detector
 
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any], class_names: Sequence[str]
+    ) -> Detectron2Detector:
+        """Build the detector of an experiment.
+
+        Unlike :meth:`from_config`, which reads what a model file from elsewhere says, this may
+        run a LazyConfig file and fetch weights: settings are the user's own.
+
+        Args:
+            settings: ``config_file``, and if wanted ``weights``, ``partial``, ``overrides`` and
+                ``class_names``, as :meth:`from_file` takes them.
+            class_names: of the data set to train on. Weights of a whole model come with their own
+                classes, where Detectron2 knows them; all else takes these.
+
+        Raises:
+            ImportError: Detectron2 is not installed.
+            FileNotFoundError: no such configuration or weights.
+            ValueError: not usable, see the text.
+        """
+        require_detectron2()
+        unknown = sorted(set(settings) - set(SETTINGS))
+        if unknown:
+            raise ValueError(
+                f'unknown keys beside config_file: {", ".join(unknown)}; known are '
+                f'{", ".join(SETTINGS)}'
+            )
+        source, overrides = settings['config_file'], settings.get('overrides')
+        weights, partial = settings.get('weights'), bool(settings.get('partial'))
+        names = settings.get('class_names')
+        if names is None and weights is not None and not partial:
+            _, data_set = read_config(source, overrides)
+            names = _known_classes(data_set)
+        return cls.from_file(
+            source, weights=weights, partial=partial, overrides=overrides,
+            class_names=class_names if names is None else names,
+        )
+
     def config(self) -> dict[str, Any]:
         """Return the architecture as JSON data; see :mod:`msfc.detectors.detectron2_config`."""
         return dict(self._config)
@@ -130,7 +171,9 @@ class Detectron2Detector(SplitDetector):
         return dict(self.model.backbone(batch.tensor))
 
     @torch.no_grad()
-    def infer(self, pyramid: Pyramid, sizes: ImageSizes) -> list[Instances]:
+    def infer(
+        self, pyramid: Pyramid, sizes: ImageSizes, max_instances: int | None = None
+    ) -> list[Instances]:
         """Turn a pyramid into instances; see :meth:`SplitDetector.infer`.
 
         Raises:
@@ -144,7 +187,7 @@ class Detectron2Detector(SplitDetector):
         proposals, _ = self.model.proposal_generator(images, pyramid, None)
         found, _ = self.model.roi_heads(images, pyramid, proposals, None)
         return [
-            _instances(detector_postprocess(result, *source))
+            _instances(detector_postprocess(result[:max_instances], *source))
             for result, source in zip(found, sizes.source, strict=True)
         ]
 
@@ -258,13 +301,17 @@ def _check(model: Any) -> None:
 
 def _class_names(data_set: str | None, count: int) -> list[str]:
     """Return the classes of a data set if Detectron2 knows just as many; else number them."""
+    names = _known_classes(data_set) or []
+    return names if len(names) == count else [f'class_{label}' for label in range(count)]
+
+
+def _known_classes(data_set: str | None) -> list[str] | None:
+    """Return the classes of a data set, ``None`` if Detectron2 does not know them."""
     from detectron2.data import MetadataCatalog
 
-    if data_set in MetadataCatalog.list():
-        names = MetadataCatalog.get(data_set).get('thing_classes', [])
-        if len(names) == count:
-            return list(names)
-    return [f'class_{label}' for label in range(count)]
+    if data_set not in MetadataCatalog.list():
+        return None
+    return list(MetadataCatalog.get(data_set).get('thing_classes', [])) or None
 
 
 def _image_list(sizes: ImageSizes) -> Any:

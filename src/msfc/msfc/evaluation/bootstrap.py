@@ -29,6 +29,9 @@ MAX_DETECTIONS = 100
 MEASURES = ('box_map', 'mask_map', 'box_map50', 'mask_map50')
 """Average precision over IoU 0.50:0.95, and at 0.50."""
 
+CONFIDENCE = 0.95
+"""Share of the resampled values within an interval, where nothing else is said."""
+
 _CHUNK_ELEMENTS = 4_000_000  # of one temporary array: 32 MB
 
 
@@ -197,7 +200,7 @@ def draw_weights(images: int, replicates: int, seed: int = 0) -> NDArray[np.int6
 
 
 def percentile_interval(
-    value: float, replicates: NDArray[np.float64], confidence: float = 0.95
+    value: float, replicates: NDArray[np.float64], confidence: float = CONFIDENCE
 ) -> Interval:
     """Return the percentile interval; replicates that are not finite are left out.
 
@@ -231,14 +234,14 @@ class BootstrapResult:
     values: dict[str, float]
     replicates: dict[str, NDArray[np.float64]]
 
-    def interval(self, measure: str, confidence: float = 0.95) -> Interval:
+    def interval(self, measure: str, confidence: float = CONFIDENCE) -> Interval:
         """Return a measure and its interval."""
         return percentile_interval(
             self.values[measure], self.replicates[measure], confidence
         )
 
     def difference(
-        self, other: BootstrapResult, measure: str, confidence: float = 0.95
+        self, other: BootstrapResult, measure: str, confidence: float = CONFIDENCE
     ) -> Interval:
         """Return how much more this one has than another, and the interval of the difference.
 

@@ -56,12 +56,14 @@ class Series:
         rates: rate of each setting, positive.
         values: average precision of each setting with its interval, 0 to 1.
         baseline: drawn dashed, so that the codec's own lines stand out.
+        group: lines of one group have one colour and marker; the name if empty.
     """
 
     name: str
     rates: tuple[float, ...]
     values: tuple[Interval, ...]
     baseline: bool = False
+    group: str = ''
 
 
 def plot_rates(
@@ -103,8 +105,10 @@ def plot_rates(
             left_out += _rate_panel(axis, name, lines, uncompressed.get(name), floor, looks)
             axis.set(xlabel=rate_label, ylabel=name, title='')
         handles, labels = _legend(axes[0])
+        rows = math.ceil(len(labels) / 5)
+        columns = math.ceil(len(labels) / max(1, rows))
         figure.legend(
-            handles, labels, loc='outside lower center', ncols=min(4, len(labels)), frameon=False
+            handles, labels, loc='outside lower center', ncols=max(1, columns), frameon=False
         )
         if title:
             figure.suptitle(title, fontsize=10)
@@ -185,7 +189,7 @@ def _rate_panel(
         if not kept:
             continue
         rates, values = [point[0] for point in kept], [point[1] for point in kept]
-        colour, marker = looks[line.name]
+        colour, marker = looks[line.group or line.name]
         axis.errorbar(
             rates, [value.value for value in values], _errors(values), label=line.name,
             color=colour, marker=marker, linestyle='--' if line.baseline else '-',
@@ -217,8 +221,8 @@ def _log_axis(axis: Axes, low: float, high: float) -> None:
 
 
 def _looks(panels: Mapping[str, Sequence[Series]]) -> dict[str, tuple[str, str]]:
-    """Return colour and marker of each line, the same in all panels."""
-    names = dict.fromkeys(line.name for lines in panels.values() for line in lines)
+    """Return colour and marker of each group of lines, the same in all panels."""
+    names = dict.fromkeys(line.group or line.name for lines in panels.values() for line in lines)
     return {
         name: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         for index, name in enumerate(names)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from msfc.evaluation.bootstrap import Interval, percentile_interval
+from msfc.evaluation.bootstrap import CONFIDENCE, Interval, percentile_interval
 
 REACHED = 'reached'
 """Interpolated between two settings, or measured."""
@@ -131,7 +131,7 @@ def ratio_at_equal_precision(
     reference_precision: float,
     curve_replicates: NDArray[np.float64] | None = None,
     reference_replicates: NDArray[np.float64] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> RateRatio:
     """Compare a method with one operating point of another.
 

@@ -14,18 +14,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from msfc.codec.accounting import bits_per_pixel, payload_bpfe
+from msfc.codec.msfc import MSFC
 from msfc.codec.packing import pack, unpack
 from msfc.codec.quantizer import FLOAT_BITS, check_bit_depth, dequantize, quantize
 from msfc.data import CocoDataset
 from msfc.detectors.base import ImageBatch, ImageSizes, Instances, Pyramid, Size, SplitDetector
-from msfc.evaluation.bootstrap import MEASURES, BootstrapResult, Interval, bootstrap_precision
+from msfc.evaluation.bootstrap import (
+    CONFIDENCE,
+    MEASURES,
+    BootstrapResult,
+    Interval,
+    bootstrap_precision,
+)
 from msfc.evaluation.coco_map import to_coco_results
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 from msfc.evaluation.image_codecs import ImageCodec, Picture
@@ -51,6 +60,7 @@ class Frame:
         self.size: Size = (image.shape[0], image.shape[1])
         self._batches: dict[int, ImageBatch] = {}
         self._pyramids: dict[int, Pyramid] = {}
+        self._codes: dict[tuple[int, int], Tensor] = {}
 
     def batch(self, detector: SplitDetector) -> ImageBatch:
         """Return a detector's input."""
@@ -64,6 +74,13 @@ class Frame:
         if id(detector) not in self._pyramids:
             self._pyramids[id(detector)] = detector.extract(batch)
         return self._pyramids[id(detector)], batch.sizes
+
+    def code(self, detector: SplitDetector, codec: MSFC) -> Tensor:
+        """Return a codec's code of a detector's pyramid, not quantised and not to be changed."""
+        key = (id(detector), id(codec))
+        if key not in self._codes:
+            self._codes[key] = codec.encode(self.pyramid(detector)[0])
+        return self._codes[key]
 
 
 @dataclass(frozen=True)
@@ -87,10 +104,15 @@ class Variant(ABC):
     Attributes:
         name: unique among the variants of a run.
         detector: whose heads they are; bits per feature element are of its pyramid.
+        key: what journals know it by; its name if empty.
+        depends: what its results depend on besides that and a run's settings, such as a model's
+            weights; JSON-serialisable.
     """
 
     name: str
     detector: SplitDetector
+    key: str = ''
+    depends: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def run(self, frame: Frame) -> Outcome:
@@ -103,10 +125,16 @@ class Uncompressed(Variant):
     Args:
         detector: the detector.
         name: of the variant.
+        identity: of the detector's weights, where a run's settings do not say: then a journal
+            knows the variant by it, whatever its name.
     """
 
-    def __init__(self, detector: SplitDetector, name: str = 'uncompressed') -> None:
+    def __init__(
+        self, detector: SplitDetector, name: str = 'uncompressed', identity: str = ''
+    ) -> None:
         self.name, self.detector = name, detector
+        if identity:
+            self.key, self.depends = 'uncompressed', {'weights': identity}
 
     def run(self, frame: Frame) -> Outcome:
         """Detect what is in an image."""
@@ -121,24 +149,32 @@ class Coded(Variant):
         model: with a codec.
         bit_depth: bits per code element; the model's own by default.
         name: of the variant, such as ``n=4`` by default.
+        identity: of the model's weights, where a run's settings do not say: then a journal knows
+            the variant by it, whatever its name.
 
     Raises:
         ValueError: the model has no codec, or the bit depth is unknown.
     """
 
     def __init__(
-        self, model: SplitModel, bit_depth: int | None = None, name: str | None = None
+        self,
+        model: SplitModel,
+        bit_depth: int | None = None,
+        name: str | None = None,
+        identity: str = '',
     ) -> None:
         # Layers such as batch norm are to be as the receiver's.
         self._codec = model.eval().codec
         self._bits = check_bit_depth(model.bit_depth if bit_depth is None else bit_depth)
         self.name = name or f'n={self._bits}'
         self.detector = model.detector
+        if identity:
+            self.key, self.depends = f'n={self._bits}', {'weights': identity}
 
     def run(self, frame: Frame) -> Outcome:
         """Detect what is in an image."""
-        pyramid, sizes = frame.pyramid(self.detector)
-        code = self._codec.encode(pyramid)
+        sizes = frame.batch(self.detector).sizes
+        code = frame.code(self.detector, self._codec)
         data = pack(quantize(code, self._bits).cpu().numpy(), self._bits)
         symbols = unpack(data, code.numel(), self._bits)
         if self._bits != FLOAT_BITS:
@@ -219,7 +255,7 @@ class Measurement:
     payload_bpfe: float | None
     bits_per_pixel: float | None
 
-    def interval(self, measure: str, confidence: float = 0.95) -> Interval:
+    def interval(self, measure: str, confidence: float = CONFIDENCE) -> Interval:
         """Return one of ``MEASURES`` with its interval."""
         return self.precision.interval(measure, confidence)
 
@@ -264,6 +300,7 @@ def measure(
     replicates: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
+    computed: Progress | None = None,
 ) -> list[Measurement]:
     """Measure variants on the same images.
 
@@ -277,17 +314,27 @@ def measure(
         replicates: bootstrap replicates.
         seed: of the bootstrap.
         progress: called with (pairs of image and variant done, pairs in all).
+        computed: called with (variants whose precision and intervals are computed, variants).
 
     Returns:
         A measurement per variant, in their order.
 
     Raises:
-        ValueError: two variants have one name, the classes differ, or an image is unknown.
+        ValueError: two variants have one name or are the same, the classes differ, or an image is
+            unknown.
     """
     names = [variant.name for variant in variants]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f'two variants are named {", ".join(twice)}')
+    files = [
+        journal_path(Path(), variant.key or variant.name, {**(settings or {}), **variant.depends})
+        for variant in variants
+    ]
+    for index, path in enumerate(files):
+        first = files.index(path)
+        if first < index:
+            raise ValueError(f'{names[first]} and {names[index]} are the same: leave one out')
     for variant in variants:
         if tuple(variant.detector.class_names) != dataset.class_names:
             raise ValueError(
@@ -306,8 +353,7 @@ def measure(
     with ExitStack() as stack:
         folder = journals or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         books = [
-            stack.enter_context(Journal(journal_path(folder, name, settings or {})))
-            for name in names
+            stack.enter_context(Journal(folder / path)) for path in files
         ]
         done = sum(str(k) in book for k in chosen for book in books)
         if progress:
@@ -326,10 +372,12 @@ def measure(
                 done += 1
                 if progress:
                     progress(done, len(chosen) * len(books))
-        return [
-            _measurement(name, book, dataset, chosen, replicates, seed)
-            for name, book in zip(names, books, strict=True)
-        ]
+        measured = []
+        for name, book in zip(names, books, strict=True):
+            measured.append(_measurement(name, book, dataset, chosen, replicates, seed))
+            if computed:
+                computed(len(measured), len(books))
+        return measured
 
 
 def network_size(detector: SplitDetector) -> Callable[[Size], Size]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,10 @@ class Experiment:
     """What to train, on what, and how.
 
     Attributes:
-        detector: what :func:`msfc.detectors.build_detector` takes; without ``class_names``, the
-            data set's are used.
+        detector: what :func:`msfc.detectors.build_detector` takes, or ``type: detectron2`` with a
+            ``config_file`` and more keys of
+            :meth:`msfc.detectors.detectron2.Detectron2Detector.from_settings`. Without
+            ``class_names``, the data set's are used.
         msfc: what :class:`msfc.codec.MSFCConfig` takes; ``channels`` follow the detector.
         steps: the training steps in their order.
         start_from: model folder, or name of a shipped model, to start from instead of random
@@ -110,6 +112,22 @@ class Experiment:
         if self.val_images < 0 or self.seed < 0:
             raise ValueError('val_images and seed must be 0 or more')
         check_bit_depth(self.bit_depth)
+
+    def with_weights(self, weights: str) -> Experiment:
+        """Return this experiment with other weights for its Detectron2 detector.
+
+        Args:
+            weights: file or address, in place of the detector's ``weights``.
+
+        Raises:
+            ValueError: the experiment has no detector from a Detectron2 configuration file.
+        """
+        if 'config_file' not in self.detector:
+            raise ValueError(
+                'weights can be given where the detector has a config_file (type detectron2); '
+                'other experiments take start_from'
+            )
+        return replace(self, detector={**self.detector, 'weights': weights})
 
     def settings_digest(self, step: Step) -> str:
         """Return a digest of all settings that decide the weights up to the end of a step.
@@ -168,6 +186,25 @@ def _read(kind: type[Step] | type[Experiment], values: Any, where: str) -> dict[
     }
 
 
+def read_steps(values: Any, path: Path) -> tuple[Step, ...]:
+    """Read the list of training steps.
+
+    Args:
+        values: what YAML has of it; None for no steps.
+        path: the file, for messages.
+
+    Raises:
+        ValueError: it is no list of steps; the message names the key.
+    """
+    if not isinstance(values or [], list):
+        raise ValueError(f'{path}: steps must be a list')
+    read = [_read(Step, step, f'{path}, step {k}') for k, step in enumerate(values or [], start=1)]
+    try:
+        return tuple(Step(**step) for step in read)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
 def load_experiment(path: Path) -> Experiment:
     """Read an experiment.
 
@@ -179,11 +216,8 @@ def load_experiment(path: Path) -> Experiment:
         values = _read(Experiment, yaml.safe_load(path.read_text(encoding='utf-8')), str(path))
     except yaml.YAMLError as error:
         raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
-    steps = values.pop('steps', None) or []
-    if not isinstance(steps, list):
-        raise ValueError(f'{path}: steps must be a list')
-    read = [_read(Step, step, f'{path}, step {k}') for k, step in enumerate(steps, start=1)]
+    steps = read_steps(values.pop('steps', None), path)
     try:
-        return Experiment(steps=tuple(Step(**step) for step in read), **values)
+        return Experiment(steps=steps, **values)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error

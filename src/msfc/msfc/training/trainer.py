@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from msfc.codec import MSFC, MSFCConfig
 from msfc.data import CocoDataset
 from msfc.detectors import build_detector
-from msfc.detectors.base import Pyramid
+from msfc.detectors.base import Pyramid, SplitDetector
 from msfc.evaluation.evaluate import Figures, evaluate_model
 from msfc.model import SplitModel
 from msfc.model_file import describe_model, load_model, save_model
@@ -109,19 +109,26 @@ def learning_rate(step: Step, iteration: int) -> float:
     return step.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def build_model(experiment: Experiment, class_names: Sequence[str]) -> SplitModel:
+def build_model(
+    experiment: Experiment, class_names: Sequence[str], detector: SplitDetector | None = None
+) -> SplitModel:
     """Build the model that an experiment starts with; its seed decides random weights.
+
+    Args:
+        experiment: the experiment.
+        class_names: of the data set.
+        detector: to start from, with a new codec, in place of what the experiment says.
 
     Raises:
         ValueError: a detector or codec of such settings cannot be built, or it has other classes.
     """
     torch.manual_seed(experiment.seed)
-    if experiment.start_from:
+    codec = None
+    if detector is None and experiment.start_from:
         start = load_model(experiment.start_from)
         detector, codec = start.detector, start.msfc
-    else:
-        detector = build_detector({'class_names': list(class_names), **experiment.detector})
-        codec = None
+    elif detector is None:
+        detector = _new_detector(experiment.detector, class_names)
     if tuple(detector.class_names) != tuple(class_names):
         raise ValueError(
             f'the detector knows {", ".join(detector.class_names)}; the data set has '
@@ -132,6 +139,15 @@ def build_model(experiment: Experiment, class_names: Sequence[str]) -> SplitMode
             MSFCConfig.from_dict({'channels': detector.feature_channels, **experiment.msfc})
         )
     return SplitModel(detector, codec, experiment.bit_depth)
+
+
+def _new_detector(settings: dict[str, Any], class_names: Sequence[str]) -> SplitDetector:
+    """Build an experiment's detector: from a Detectron2 file, or from its settings alone."""
+    if settings.get('type') == 'detectron2' and 'config_file' in settings:
+        from msfc.detectors.detectron2 import Detectron2Detector
+
+        return Detectron2Detector.from_settings(settings, class_names)
+    return build_detector({'class_names': list(class_names), **settings})
 
 
 class Trainer:
@@ -151,6 +167,7 @@ class Trainer:
         progress: called now and then with where the training is, in the first process.
         report: called with the figures of each step, in the first process.
         log_every: iterations between log entries.
+        detector: to start from, with a new codec, in place of what the experiment says.
 
     Raises:
         OSError: a file of the data set is missing.
@@ -168,6 +185,7 @@ class Trainer:
         progress: Progress | None = None,
         report: Report | None = None,
         log_every: int = 20,
+        detector: SplitDetector | None = None,
     ) -> None:
         self.experiment, self.output, self.fabric = experiment, output, fabric
         self.workers, self.checkpoint_every, self.log_every = workers, checkpoint_every, log_every
@@ -181,7 +199,7 @@ class Trainer:
                 f'{data}: the splits {experiment.train_split} and {experiment.val_split} have '
                 'different classes'
             )
-        self.model = build_model(experiment, self.dataset.class_names)
+        self.model = build_model(experiment, self.dataset.class_names, detector)
         # Not left to Fabric: the optimiser's state is loaded to where its parameters are.
         self.model.to(fabric.device).to(memory_format=torch.channels_last)
         output.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,114 @@
+"""Writing bags that ``ros2 bag`` and Foxglove read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from msfc.bags.definitions import typestore
+
+BAG_VERSION = 9
+"""Version of rosbag2's metadata; Jazzy writes 9."""
+
+FLUSH_PERIOD = 2.0
+"""Seconds after which what was written is handed to the system: all that a kill can cost."""
+
+
+def qos(*, latched: bool = False) -> Qos:
+    """Return the reliable quality of service that a player is to offer a topic with."""
+    zero = QosTime(0, 0)
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=1 if latched else 10,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=zero,
+        lifespan=zero,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=zero,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+class BagWriter:
+    """A new bag: a rosbag2 folder with MCAP storage, chunks compressed by zstd.
+
+    As a context manager it closes the bag in any case, so that what was written can be read.
+
+    Args:
+        path: folder to make.
+
+    Raises:
+        ValueError: if it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            raise ValueError(f'{path} exists already')
+        self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        # Storage compression is what every player of MCAP undoes by itself.
+        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer.open()
+        self._connections: dict[str, Any] = {}
+        self._flushed = time.monotonic()
+        self.count = 0
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def add_topic(self, topic: str, kind: str, offered: Sequence[Qos] = ()) -> None:
+        """Add a topic of one of the project's messages or of ROS 2's own."""
+        self._connections[topic] = self._writer.add_connection(
+            topic, kind, typestore=typestore(), offered_qos_profiles=offered or (qos(),)
+        )
+
+    def write(self, topic: str, stamp: int, data: bytes) -> None:
+        """Write a serialised message.
+
+        Args:
+            topic: one that was added.
+            stamp: time in nanoseconds.
+            data: its CDR bytes.
+        """
+        self._writer.write(self._connections[topic], stamp, data)
+        self.count += 1
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """Flush if the last time was :data:`FLUSH_PERIOD` ago; call it now and then."""
+        if time.monotonic() - self._flushed > FLUSH_PERIOD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was written to the system, as a chunk that can be read by itself."""
+        storage: Any = self._writer.storage
+        if storage.chunk.msgs:
+            storage.close_chunk()
+        storage.bio.flush()
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Write index and metadata."""
+        if self._writer.storage is not None:
+            self._writer.close()

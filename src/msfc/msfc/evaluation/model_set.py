@@ -1,0 +1,131 @@
+"""Several models of one kind, measured side by side: their names, weights and variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msfc.evaluation.report import weights_digest
+from msfc.evaluation.variants import Coded, Uncompressed, Variant
+from msfc.model import SplitModel
+
+OWN_DETECTOR = 'the first model without its codec'
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model and what tables call it.
+
+    Attributes:
+        label: unique among the models of a run; empty if there is but one.
+        model: the model.
+        identity: hash of all its weights.
+    """
+
+    label: str
+    model: SplitModel
+    identity: str
+
+    @classmethod
+    def of(cls, label: str, model: SplitModel) -> NamedModel:
+        """Return a model with its hash."""
+        return cls(label, model, weights_digest(model))
+
+    def variant_name(self, bit_depth: int) -> str:
+        """Return the name of the model at a bit depth."""
+        return f'{self.label}, n={bit_depth}' if self.label else f'n={bit_depth}'
+
+    def variants(self, bit_depths: Sequence[int] = ()) -> list[Variant]:
+        """Return the model at several bit depths, its own if none; once if it has no codec."""
+        if self.model.msfc is None:
+            detector = self.model.detector
+            return [Uncompressed(detector, self.label or 'detector', self.identity)]
+        return [
+            Coded(self.model, bits, self.variant_name(bits), self.identity)
+            for bits in dict.fromkeys(bit_depths or [self.model.bit_depth])
+        ]
+
+    def columns(self, bit_depths: Sequence[int] = ()) -> dict[str, dict[str, Any]]:
+        """Return what a table says of each variant besides its results, by its name."""
+        msfc = self.model.msfc
+        if msfc is None:
+            return {}
+        return {
+            self.variant_name(bits): {
+                'model': self.label,
+                'code_channels': msfc.config.code_channels,
+                'bit_depth': bits,
+            }
+            for bits in bit_depths or [self.model.bit_depth]
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a report says of the model."""
+        msfc = self.model.msfc
+        return {
+            'label': self.label,
+            'fingerprint': self.model.fingerprint,
+            'weights': self.identity,
+            'code_channels': None if msfc is None else msfc.config.code_channels,
+            'feature_channels': self.model.detector.feature_channels,
+        }
+
+
+def uncompressed_variant(detector_of: SplitModel) -> Uncompressed:
+    """Return the detector of a model as the variant that the others are compared with."""
+    identity = weights_digest(SplitModel(detector_of.detector))
+    return Uncompressed(detector_of.detector, identity=identity)
+
+
+def make_labels(models: Sequence[SplitModel], names: Sequence[str]) -> list[str]:
+    """Return short names by which models can be told apart.
+
+    One model needs none. C' is the name where it tells them apart; else it is what their paths
+    end with, as many parts of them as it takes.
+
+    Args:
+        models: the models.
+        names: their paths, or names of shipped ones.
+
+    Raises:
+        ValueError: two models have one path.
+    """
+    if len(models) == 1:
+        return ['']
+    widths = [None if m.msfc is None else m.msfc.config.code_channels for m in models]
+    if None not in widths and len(set(widths)) == len(widths):
+        return [f"C'={width}" for width in widths]
+    parts = [Path(name).resolve().parts for name in names]
+    for count in range(1, max(len(part) for part in parts) + 1):
+        labels = ['/'.join(part[-count:]) for part in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise ValueError(f'a model was given twice: {", ".join(names)}')
+
+
+def share_detectors(models: Sequence[SplitModel]) -> None:
+    """Let models whose detectors are equal to the last bit have one detector.
+
+    Then its pyramid is computed once for all of them, such as for the models of the second step,
+    whose detectors were frozen.
+    """
+    for index, model in enumerate(models):
+        for other in models[:index]:
+            if _equal(model, other):
+                model.detector = other.detector
+                break
+
+
+def _equal(model: SplitModel, other: SplitModel) -> bool:
+    if model.detector is other.detector:
+        return True
+    if model.detector.config() != other.detector.config():
+        return False
+    first, second = model.detector.state_dict(), other.detector.state_dict()
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )

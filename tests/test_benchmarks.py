@@ -1,0 +1,67 @@
+"""The arithmetic of the benchmarks, and that a day of features is counted from real bytes."""
+
+import argparse
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / 'benchmarks'
+
+
+def load(name):
+    """Import a benchmark, which is no package's."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_ratios_are_of_medians():
+    pipeline = load('pipeline')
+    samples = pipeline.Samples()
+    values = {
+        'unsplit': (100, 90, 400), 'pair': (104, 110, 103), 'in one process': (102, 102, 102),
+        'pair backbone': (50, 50, 90), 'pair encode': (1, 1, 9), 'pair pack': (0.5, 0.5, 0.5),
+        'in one process unpack': (1, 1, 1), 'in one process decode': (2, 2, 2),
+        'echo empty': (1, 1, 1), 'echo feature': (1.5, 1.5, 9), 'echo jpeg': (2, 2, 2),
+        'echo raw': (4.5, 4.5, 4.5), 'feature bytes': (1000, 1000, 1000),
+        'raw bytes': (100_000,) * 3, 'jpeg bytes': (10_000,) * 3,
+    }  # fmt: skip
+    for name, row in values.items():
+        for value in row:
+            samples.add(name, value)
+    found = pipeline.ratios(samples)
+    assert found['pair / unsplit'] == pytest.approx(1.04)
+    assert found['pair from its camera image on / unsplit'] == pytest.approx(1.0)
+    assert found['edge codec / backbone'] == pytest.approx(0.03)
+    assert found['cloud codec / unsplit'] == pytest.approx(0.03)
+    assert found['feature serialised, sent, deserialised, ms'] == pytest.approx(1.0)
+    assert found['feature bytes / raw bytes'] == pytest.approx(0.01)
+    assert samples.summary('unsplit')['minimum'] == 90
+
+
+def test_space_of_a_day(model_directory, monkeypatch):
+    bag_space = load('bag_space')
+    frames = bag_space.read_frames(bag_space.CLIP)[:4]
+    assert frames[0].dtype == np.uint8
+    monkeypatch.setattr(bag_space, 'read_frames', lambda path: frames)
+    options = argparse.Namespace(
+        model=str(model_directory), clip=bag_space.CLIP, rate=5.0, crf=[30], jpeg=[50]
+    )
+    spaces = {s.name: s for s in bag_space.measure(options, Console(quiet=True))}
+    raw, features = spaces['raw images'], spaces['features']
+    assert raw.frame_bytes == frames[0].nbytes
+    assert raw.day_bytes == raw.frame_bytes * 5 * 86400
+    assert features.minutes == pytest.approx(24 * 60)
+    assert raw.minutes == pytest.approx(24 * 60 * features.frame_bytes / raw.frame_bytes)
+    assert features.frame_bytes < spaces['JPEG, quality 50'].frame_bytes < raw.frame_bytes
+    if shutil.which('ffmpeg'):
+        assert 0 < spaces['H.264 video, CRF 30'].frame_bytes < raw.frame_bytes
