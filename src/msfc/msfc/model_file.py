@@ -170,12 +170,14 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
     """Return the directory of a model."""
     name = os.fspath(path_or_name)
     path = Path(name)
-    if name and path.is_dir():
+    shipped_name = re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', name) and (ZOO / name).is_dir()
+    # A folder of that name, such as one with data, does not hide a shipped model.
+    if name and path.is_dir() and ((path / DESCRIPTION_FILE).exists() or not shipped_name):
         return path
+    if shipped_name:
+        return ZOO / name
     if path.is_file():
         raise ModelFileError(f'{path} is a file; a model is the directory that it lies in')
-    if re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', name) and (ZOO / name).is_dir():
-        return ZOO / name
     shipped = ', '.join(shipped_models()) or 'none'
     raise ModelFileError(f'{name!r} is no directory and no shipped model (there are: {shipped})')
 

@@ -176,6 +176,20 @@ def test_shipped_models_load_by_name(saved: Path, monkeypatch: pytest.MonkeyPatc
         load_model('better')
 
 
+def test_a_folder_of_other_things_does_not_hide_a_shipped_model(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(model_file, 'ZOO', saved.parent)
+    here = tmp_path / 'here'
+    (here / 'good').mkdir(parents=True)
+    monkeypatch.chdir(here)
+    shipped = describe_model(saved)['fingerprint']
+    assert describe_model('good')['fingerprint'] == shipped
+    own = save_model(tiny_model(seed=5), here / 'good')
+    assert own != shipped
+    assert describe_model('good')['fingerprint'] == own
+
+
 @pytest.mark.parametrize('name', ['../good', '..', '', '.', './../good', 'good/'])
 def test_names_do_not_lead_out_of_the_zoo(
     saved: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -18,6 +18,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from msfc.model import SplitModel
+from msfc.model_file import DESCRIPTION_FILE
 from msfc_demo.accuracy import RunningAccuracy
 from msfc_demo.figures import Figures
 from msfc_demo.monitor import FrameRecord, Monitor
@@ -140,7 +141,9 @@ class Demo:
     def _start_nodes(self) -> None:
         options = self._options
         config = Path(get_package_share_directory('msfc')) / 'config'
-        model = os.path.abspath(options.model) if os.path.isdir(options.model) else options.model
+        # Absolute, as the nodes write it to their logs; a shipped model stays a name.
+        own = os.path.isfile(os.path.join(options.model, DESCRIPTION_FILE))
+        model = os.path.abspath(options.model) if own else options.model
         self._console.print(f'Starting camera, edge and cloud; their logs are in {self._logs}/')
         # The images' subscribers are the edge and this program.
         camera: dict[str, object] = {'rate': options.rate, 'wait_for_subscribers': 2}
