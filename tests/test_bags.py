@@ -185,7 +185,10 @@ def test_live_and_offline_say_the_same(
         features_topic=TOPIC, instances_topic='/robot1/instances',
     )
     live = probe.listen(InstanceArray, '/robot1/instances')
-    probe.wait_for_publisher('/robot1/instances')
+    status = probe.diagnostics()
+    probe.wait(
+        lambda: int(status('decoding').get('listeners', 0)), 'the cloud to know its listener'
+    )
     player = bag_command('play', bag, '--each')
     probe.wait(lambda: len(live) >= COUNT or not player.running(), 'instances')
     probe.wait(lambda: not player.running(), 'the end of the player')
