@@ -7,6 +7,8 @@ of the images, :meth:`msfc.model.SplitModel.forward`.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,7 +27,7 @@ from msfc.codec.packet import (
 )
 from msfc.codec.packing import pack, unpack
 from msfc.codec.quantizer import FLOAT_BITS, check_bit_depth, dequantize, quantize
-from msfc.detectors.base import ImageSizes, Instances
+from msfc.detectors.base import ImageSizes, Instances, Size
 from msfc.model import SplitModel
 
 
@@ -193,7 +195,6 @@ class CloudPipeline:
         """
         validate(packet, self._spec, self.limits)
 
-    @torch.inference_mode()
     def decode(self, packet: FeaturePacket) -> CloudResult:
         """Detect the instances in the image that a packet was made of.
 
@@ -203,25 +204,58 @@ class CloudPipeline:
         Raises:
             PacketError: if it cannot be decoded; nothing has been allocated then.
         """
+        (result,) = self.decode_batch([packet])
+        return result
+
+    def decode_batch(self, packets: Sequence[FeaturePacket]) -> list[CloudResult]:
+        """Detect the instances in several images; those of one network input size at once.
+
+        Args:
+            packets: packets from anywhere, at most as many as there is memory for: the limits
+                are those of one.
+
+        Returns:
+            One result per packet, in their order; of what was done at once each has its share of
+            the durations.
+
+        Raises:
+            PacketError: if one cannot be decoded; nothing has been allocated then.
+        """
+        for packet in packets:
+            self.validate(packet)
+        groups: defaultdict[tuple[Size, int], list[int]] = defaultdict(list)
+        for index, packet in enumerate(packets):
+            most = self.limits.max_instances(packet.image_size)
+            groups[packet.padded_size, most].append(index)
+        results: dict[int, CloudResult] = {}
+        for (_, most), indices in groups.items():
+            together = self._decode([packets[index] for index in indices], most)
+            results.update(zip(indices, together, strict=True))
+        return [results[index] for index in range(len(packets))]
+
+    @torch.inference_mode()
+    def _decode(self, packets: Sequence[FeaturePacket], most: int) -> list[CloudResult]:
+        """Decode checked packets of one network input size."""
         detector = self._model.detector
         watch = Stopwatch(detector.device)
-        self.validate(packet)
-        code = _read_code(packet).to(detector.device)
-        unpack_time = watch.lap()
-        pyramid = self._codec.decode(code, detector.pyramid_sizes(packet.padded_size))
-        decode_time = watch.lap()
+        codes = [_read_code(packet) for packet in packets]
+        code = (codes[0] if len(codes) == 1 else torch.cat(codes)).to(detector.device)
+        durations = {'unpack': watch.lap()}
+        padded = packets[0].padded_size
+        pyramid = self._codec.decode(code, detector.pyramid_sizes(padded))
+        durations['decode'] = watch.lap()
         sizes = ImageSizes(
-            source=(packet.image_size,), valid=(packet.valid_size,), padded=packet.padded_size
+            source=tuple(packet.image_size for packet in packets),
+            valid=tuple(packet.valid_size for packet in packets),
+            padded=padded,
         )
-        most = self.limits.max_instances(packet.image_size)
-        (found,) = detector.infer(pyramid, sizes, most)
-        instances = Instances(
-            found.boxes.cpu(), found.scores.cpu(), found.labels.cpu(), found.masks.cpu()
-        )
-        infer_time = watch.lap()
-        return CloudResult(
-            instances, {'unpack': unpack_time, 'decode': decode_time, 'infer': infer_time}
-        )
+        found = [
+            Instances(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu(), one.masks.cpu())
+            for one in detector.infer(pyramid, sizes, most)
+        ]
+        durations['infer'] = watch.lap()
+        share = {stage: seconds / len(packets) for stage, seconds in durations.items()}
+        return [CloudResult(instances, share) for instances in found]
 
 
 def image_to_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -77,6 +77,35 @@ def test_pair_equals_model(
     assert result.instances.masks.shape[1:] == (height, width)
 
 
+def test_a_batch_is_decoded_as_one_by_one(model: SplitModel) -> None:
+    """Whatever is mixed in it; but for rounding, which depends on the number of images."""
+    kinds = [((60, 80), 4), ((120, 90), 8), ((60, 80), 2), ((60, 80), 32)]
+    packets = [
+        EdgePipeline(model, bits).encode(random_image(*size, seed), seed)
+        for seed, (size, bits) in enumerate(kinds)
+    ]
+    cloud = CloudPipeline(model)
+    together = cloud.decode_batch(packets)
+    assert len(together) == len(packets)
+    for packet, result in zip(packets, together, strict=True):
+        expected = cloud.decode(packet).instances
+        found = result.instances
+        assert len(found) == len(expected) > 0
+        assert torch.equal(found.labels, expected.labels)
+        torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-4, atol=1e-2)
+        assert (found.masks != expected.masks).float().mean() < 1e-3
+        assert all(seconds > 0 for seconds in result.durations.values())
+    assert cloud.decode_batch([]) == []
+
+
+def test_a_batch_with_one_bad_packet_is_refused(model: SplitModel) -> None:
+    good = EdgePipeline(model).encode(random_image(60, 80))
+    with pytest.raises(PacketError) as caught:
+        CloudPipeline(model).decode_batch([good, replace(good, data=good.data[:-1])])
+    assert caught.value.reason is RefusalReason.BAD_PAYLOAD_LENGTH
+
+
 @pytest.mark.parametrize('bits', BIT_DEPTHS)
 @pytest.mark.parametrize('kind', ['torchvision', 'detectron2'])
 def test_pair_equals_halves_of_real_detectors(kind: str, bits: int) -> None:

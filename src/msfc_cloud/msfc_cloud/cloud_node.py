@@ -7,37 +7,42 @@ installed), and once ``label_info`` (msfc_msgs/LabelInfo). What nobody listens t
 
 A message is checked as it comes, so that one that cannot be decoded, or that is older than one
 before it, never takes the place of one that is wanted.
+
+One node can serve several cameras, each with an edge of its own and all these topics in its
+namespace. Each has one place for its latest message; they are decoded in turn, or at once.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
-from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
+from msfc_msgs.msg import CompressedFeature
 from rclpy.clock import Clock, ClockType
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from msfc.codec.accounting import payload_bpfe
-from msfc.codec.packet import DecodeLimits, PacketError, RefusalReason, is_fingerprint
-from msfc.detectors.base import Instances, Size
-from msfc.pipeline import CloudPipeline
-from msfc.visualization import draw_instances, label_map
-from msfc_cloud.detections import Detection2DArray, detections_message
-from msfc_cloud.pictures import PictureStore
-from msfc_cloud.stream import Order, Stream
-from msfc_ros.diagnostics import WARN, Finding
-from msfc_ros.images import image_to_message
-from msfc_ros.messages import instances_to_message, label_info_message, packet_from_message
+from msfc.codec.packet import (
+    DecodeLimits,
+    FeaturePacket,
+    PacketError,
+    RefusalReason,
+    is_fingerprint,
+)
+from msfc.pipeline import CloudPipeline, CloudResult
+from msfc_cloud.camera import Camera
+from msfc_cloud.cameras import declare_cameras
+from msfc_cloud.detections import Detection2DArray
+from msfc_ros.diagnostics import Finding, clock_findings, shown_values, work_findings
+from msfc_ros.messages import label_info_message, packet_from_message
 from msfc_ros.model import ModelParameters, free_memory
-from msfc_ros.node import LOG_PERIOD, ManagedNode
+from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
-from msfc_ros.qos import LATCHED, declare_qos
-from msfc_ros.stamps import age, nanoseconds
+from msfc_ros.qos import declare_qos
+from msfc_ros.stamps import age
 
 OVERLAY_PERIOD = 0.5
 """Seconds between two looks whether somebody listens to the overlay."""
@@ -53,8 +58,17 @@ LIMITS = {
 }
 """What :class:`msfc.codec.packet.DecodeLimits` limits, for the descriptions of the parameters."""
 
-COUNTED = {Order.RESTARTED: 'restarted', Order.LATE: 'reordered', Order.REPEATED: 'repeated'}
-"""Names of what is counted of messages that are not simply next, for the diagnostics."""
+AUTO_BATCH = {'cpu': 1, 'cuda': 8}
+"""Messages that are decoded at once by default, by the kind of device."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A message that can be decoded, and the camera that it is of."""
+
+    camera: Camera
+    header: Header
+    packet: FeaturePacket
 
 
 class CloudNode(ManagedNode):
@@ -105,25 +119,14 @@ class CloudNode(ManagedNode):
                 for field in fields(DecodeLimits)
             }
         )
-        self._features_topic: str = declare(
-            self, 'features_topic', 'features', 'Topic of what the edge sends.', read_only=True
-        )
-        self._topics: dict[str, str] = {
-            name: declare(self, f'{name}_topic', name, f'Topic of {what}.', read_only=True)
-            for name, what in (
-                ('instances', 'the instances'),
-                ('label_map', 'the label map'),
-                ('label_info', 'the meaning of the labels'),
-                ('detections', 'the instances as vision_msgs/Detection2DArray'),
-                ('overlay', 'the picture with the instances drawn in'),
-            )
-        }
-        self._picture_topic: str = declare(
+        self._max_batch: int = declare(
             self,
-            'overlay_image_topic',
-            '',
-            'Topic of camera images to draw the overlay on; empty draws on a dark canvas, since '
-            'the features hold no picture.',
+            'max_batch',
+            0,
+            'Messages, each of another camera, that are decoded at once; 0: '
+            + ', '.join(f'{number} on {kind}' for kind, number in AUTO_BATCH.items())
+            + '. The limits are those of one message.',
+            limits=(0, 64),
             read_only=True,
         )
         self._features_qos = declare_qos(self, 'features', 'what the edge sends', 'reliable')
@@ -132,27 +135,16 @@ class CloudNode(ManagedNode):
         self._picture_qos = declare_qos(
             self, 'overlay_image', 'the images for the overlay', 'best_effort', depth=5
         )
+        self._cameras, self._has_pictures = declare_cameras(self)
         self._pipeline: CloudPipeline | None = None
-        self._stream: Stream | None = None
-        self._foreign = ''
-        self._pictures = PictureStore()
-        self._picture_lock = threading.Lock()
         self._picture_timer: Any = None
-        self._picture_subscription: Any = None
-        self._out: dict[str, Any] = {}
 
     def configure(self) -> None:
         """Load the model."""
         model = self._model_parameters.load()
         self._pipeline = CloudPipeline(model, self._limits)
-        types = {'instances': InstanceArray, 'label_map': Image, 'overlay': Image}
-        if Detection2DArray is not None:
-            types['detections'] = Detection2DArray
-        self._out = {
-            name: self.publisher(kind, self._topics[name], self._output_qos)
-            for name, kind in types.items()
-        }
-        self._out['label_info'] = self.publisher(LabelInfo, self._topics['label_info'], LATCHED)
+        for camera in self._cameras:
+            camera.advertise(self._output_qos)
         self.hardware = str(model.detector.device)
         self.facts['fingerprint'] = self._pipeline.fingerprint
         self.get_logger().info(
@@ -160,34 +152,34 @@ class CloudNode(ManagedNode):
             f"{self.hardware}: C' = {model.codec.config.code_channels}, "
             f'{len(model.class_names)} classes'
             + ('' if Detection2DArray else '; no vision_msgs here, so no detections')
+            + (f'; {len(self._cameras)} cameras' if len(self._cameras) > 1 else '')
         )
 
     def activate(self) -> None:
         """Say what the labels mean and subscribe to the features."""
-        self._stream = Stream(self.resolve_topic_name(self._features_topic))
-        self._foreign = ''
+        pipeline = self._pipeline
+        assert pipeline is not None
+        kind = pipeline.model.detector.device.type
+        self.start_worker(self._decode, self._max_batch or AUTO_BATCH.get(kind, 1))
+        for camera in self._cameras:
+            camera.begin()
         self._publish_label_info()
-        self.work_on_latest(
-            CompressedFeature,
-            self._features_topic,
-            self._features_qos,
-            self._decode,
-            accept=self._accept,
-        )
-        if self._picture_topic:
+        for camera in self._cameras:
+            self._subscribe_features(camera)
+        if self._has_pictures:
             self._picture_timer = self.create_timer(
                 OVERLAY_PERIOD,
-                self._watch_overlay,
+                self._watch_overlays,
                 clock=Clock(clock_type=ClockType.STEADY_TIME),
             )
 
     def deactivate(self) -> None:
-        """Unsubscribe and finish the message at work."""
-        with self._picture_lock:
-            if self._picture_timer is not None:
-                self.destroy_timer(self._picture_timer)
-            self._picture_timer = self._picture_subscription = None
-        self._pictures.clear()
+        """Unsubscribe and finish the messages at work."""
+        timer, self._picture_timer = self._picture_timer, None
+        if timer is not None:
+            self.destroy_timer(timer)
+        for camera in self._cameras:
+            camera.end()
         super().deactivate()
 
     def clean_up(self) -> None:
@@ -195,76 +187,112 @@ class CloudNode(ManagedNode):
         self._pipeline = None
         self._model_parameters.release()
         self.facts.clear()
-        out, self._out = self._out, {}
-        for publisher in out.values():
-            self.destroy_lifecycle_publisher(publisher)
+        for camera in self._cameras:
+            camera.withdraw()
         free_memory()
 
     def listeners(self) -> int:
-        """Return the number of subscribers of the instances."""
-        instances = self._out.get('instances')
-        return 0 if instances is None else instances.get_subscription_count()
+        """Return the number of subscribers of the instances, of all cameras together."""
+        return sum(camera.listeners('instances') for camera in self._cameras)
 
     def findings(self) -> list[Finding]:
         """Return what there is to tell about an active node, for the diagnostics."""
         found = super().findings()
-        if str(RefusalReason.FOREIGN_MODEL) in self.statistics.recently_refused():
-            own = self.facts.get('fingerprint')
-            found.append(Finding(WARN, f'the edge has model {self._foreign}, here is {own}'))
-        stream = self._stream
-        if stream is not None and (senders := self.count_publishers(stream.name)) > 1:
-            found.append(Finding(WARN, f'{senders} nodes publish {stream.name}'))
+        if len(self._cameras) == 1:
+            found += self._cameras[0].findings(self.facts.get('fingerprint', ''))
         return found
 
     def values(self) -> Mapping[str, str]:
         """Return what is shown of this node beside its statistics, for the diagnostics."""
-        return {'foreign_fingerprint': self._foreign} if self._foreign else {}
+        foreign = {camera.foreign for camera in self._cameras if camera.foreign}
+        return {'foreign_fingerprint': ' '.join(sorted(foreign))} if foreign else {}
 
-    def _accept(self, message: CompressedFeature) -> bool:
-        """Return whether a message that has just come can be decoded and is news."""
-        pipeline, stream = self._pipeline, self._stream
-        assert pipeline is not None
-        assert stream is not None
-        try:
-            pipeline.validate(packet_from_message(message))
-        except PacketError as error:
-            if error.reason is RefusalReason.FOREIGN_MODEL:
-                self._foreign = message.model if is_fingerprint(message.model) else 'unnamed'
-            self.refuse(str(error.reason), str(error))
-            return False
-        arrival = stream.note(message.sequence, nanoseconds(message.header))
-        if arrival.lost:
-            self.statistics.count('lost', arrival.lost)
-        if arrival.order in COUNTED:
-            self.statistics.count(COUNTED[arrival.order])
-        if arrival.order is Order.RESTARTED:
-            self.get_logger().info(
-                f'{stream.name} begins anew with number {message.sequence}: its sender was '
-                'restarted, or a recording is played again',
-                throttle_duration_sec=LOG_PERIOD,
-            )
-        return arrival.order.is_news
+    def parts(self) -> Mapping[str, tuple[list[Finding], Mapping[str, str]]]:
+        """Return findings and values of each camera, where there are several."""
+        if len(self._cameras) == 1:
+            return {}
+        own = self.facts.get('fingerprint', '')
+        parts: dict[str, tuple[list[Finding], Mapping[str, str]]] = {}
+        for camera in self._cameras:
+            found = []
+            if self.state == 'active':
+                found = work_findings(camera.statistics, 0.0) + clock_findings(camera.statistics)
+                found += camera.findings(own)
+            values = shown_values(camera.statistics)
+            if camera.foreign:
+                values['foreign_fingerprint'] = camera.foreign
+            parts[camera.features_topic] = (found, values)
+        return parts
 
-    def _decode(self, message: CompressedFeature) -> None:
+    def _subscribe_features(self, camera: Camera) -> None:
+        self.work_on_latest(
+            CompressedFeature,
+            camera.features_topic,
+            self._features_qos,
+            admit=lambda message: self._admit(camera, message),
+            statistics=camera.statistics,
+        )
+
+    def _admit(self, camera: Camera, message: CompressedFeature) -> Waiting | None:
+        """Return a message that has just come, if it can be decoded and is news."""
         pipeline = self._pipeline
         assert pipeline is not None
-        if self._max_age and self._age(message.header) > self._max_age:
-            self.statistics.count('stale')
-            return
         packet = packet_from_message(message)
-        result = pipeline.decode(packet)
-        if pipeline is not self._pipeline:
-            return  # it took so long that the node has been cleaned up meanwhile
+        try:
+            pipeline.validate(packet)
+        except PacketError as error:
+            if error.reason is RefusalReason.FOREIGN_MODEL:
+                camera.foreign = message.model if is_fingerprint(message.model) else 'unnamed'
+            self._refuse(camera, str(error.reason), str(error))
+            return None
+        if not camera.note(message.sequence, message.header).order.is_news:
+            return None
+        return Waiting(camera, message.header, packet)
+
+    def _decode(self, waiting: Sequence[Waiting]) -> None:
+        pipeline = self._pipeline
+        assert pipeline is not None
+        fresh = []
+        for item in waiting:
+            if self._max_age and self._age(item.header) > self._max_age:
+                item.camera.statistics.count('stale')
+            else:
+                fresh.append(item)
+        if not fresh:
+            return
+        try:
+            results = pipeline.decode_batch([item.packet for item in fresh])
+        except Exception as error:
+            if len(fresh) == 1:
+                self._fail(fresh[0].camera, error)
+                return
+            # One camera's trouble is not the others'.
+            for item in fresh:
+                self._decode([item])
+            return
+        for item, result in zip(fresh, results, strict=True):
+            if pipeline is not self._pipeline:
+                return  # it took so long that the node has been cleaned up meanwhile
+            try:
+                self._publish(pipeline, item, result, len(fresh))
+            except Exception as error:
+                self._fail(item.camera, error)
+
+    def _publish(
+        self, pipeline: CloudPipeline, item: Waiting, result: CloudResult, batch: int
+    ) -> None:
+        camera, packet = item.camera, item.packet
         start = time.perf_counter()
         instances = result.instances.above(self._score_threshold)
-        self._publish(instances, message.header, packet.image_size)
-        self.statistics.count('decoded')
+        names = pipeline.model.class_names
+        camera.publish(instances, item.header, packet.image_size, names, self._overlay)
+        camera.statistics.count('decoded')
         detector = pipeline.model.detector
-        self.statistics.frame(
+        camera.statistics.frame(
             {
                 **{f'{stage}_ms': value * 1e3 for stage, value in result.durations.items()},
                 'publish_ms': (time.perf_counter() - start) * 1e3,
-                'age_ms': self._age(message.header) * 1e3,
+                'age_ms': self._age(item.header) * 1e3,
                 'payload_bytes': packet.payload_bytes,
                 'payload_bpfe': payload_bpfe(
                     packet.payload_bytes,
@@ -272,56 +300,32 @@ class CloudNode(ManagedNode):
                     detector.feature_channels,
                 ),
                 'instances': len(instances),
+                'batch': batch,
             }
         )
 
-    def _publish(self, instances: Instances, header: Header, size: Size) -> None:
-        assert self._pipeline is not None
-        names = self._pipeline.model.class_names
+    def _fail(self, camera: Camera, error: Exception) -> None:
+        text = ''.join(traceback.format_exception(error)).rstrip()
+        self._refuse(camera, 'internal_error', text)
 
-        def overlay() -> Image:
-            picture = self._pictures.find(header, size)
-            return image_to_message(draw_instances(picture, instances, names), header, 'bgr8')
-
-        makers: dict[str, Callable[[], Any]] = {
-            'instances': lambda: instances_to_message(instances, header, size, names),
-            'label_map': lambda: image_to_message(label_map(instances, size), header, 'mono16'),
-            'detections': lambda: detections_message(instances, header, names),
-            'overlay': overlay,
-        }
-        for name, make in makers.items():
-            publisher = self._out.get(name)
-            if name == 'overlay' and not self._overlay:
-                continue
-            if publisher is not None and publisher.get_subscription_count():
-                publisher.publish(make())
+    def _refuse(self, camera: Camera, reason: str, sentence: str) -> None:
+        topic = camera.features_topic if len(self._cameras) > 1 else ''
+        self.refuse(reason, sentence, topic, camera.statistics)
 
     def _publish_label_info(self) -> None:
         assert self._pipeline is not None
-        header = Header(stamp=self.get_clock().now().to_msg())
-        self._out['label_info'].publish(
-            label_info_message(
-                self._pipeline.fingerprint,
-                self._pipeline.model.class_names,
-                self._score_threshold,
-                header,
-            )
+        message = label_info_message(
+            self._pipeline.fingerprint,
+            self._pipeline.model.class_names,
+            self._score_threshold,
+            Header(stamp=self.get_clock().now().to_msg()),
         )
+        for camera in self._cameras:
+            camera.publish_label_info(message)
 
-    def _watch_overlay(self) -> None:
-        """Subscribe to the pictures while somebody listens to the overlay: they are large."""
-        with self._picture_lock:
-            if self._picture_timer is None:
-                return
-            wanted = self._overlay and self._out['overlay'].get_subscription_count() > 0
-            if wanted and self._picture_subscription is None:
-                self._picture_subscription = self.subscribe(
-                    Image, self._picture_topic, self._picture_qos, self._pictures.keep
-                )
-            elif not wanted and self._picture_subscription is not None:
-                self.unsubscribe(self._picture_subscription)
-                self._picture_subscription = None
-                self._pictures.clear()
+    def _watch_overlays(self) -> None:
+        for camera in self._cameras:
+            camera.watch_overlay(self._overlay, self._picture_qos)
 
     def _age(self, header: Header) -> float:
         """Return the seconds since the image was taken, by this host's clock."""

@@ -55,13 +55,13 @@ def test_threshold_can_be_changed_live(node, probe, features):
 
 
 def test_error_in_the_work_is_counted_and_the_node_goes_on(node, probe, features, monkeypatch):
-    def fail(packet):
+    def fail(packets):
         raise RuntimeError('out of memory')
 
     found = probe.listen(InstanceArray, 'instances')
     edge = probe.publisher(CompressedFeature, 'features')
     with monkeypatch.context() as patch:
-        patch.setattr(node._pipeline, 'decode', fail)
+        patch.setattr(node._pipeline, 'decode_batch', fail)
         probe.insist(
             edge, features, lambda: node.statistics.refused.get('internal_error'), 'the count'
         )

@@ -8,6 +8,7 @@ computed while nobody subscribes to the latter.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from msfc_msgs.msg import CompressedFeature
@@ -110,13 +111,13 @@ class EdgeNode(ManagedNode):
         """Subscribe to the images."""
         self._sequence = 0
         self._pace.restart()
+        self.start_worker(self._encode)
         self.work_on_latest(
             TRANSPORTS[self._transport],
             self._input_topic(),
             self._image_qos,
-            self._encode,
+            admit=self._keep_pace,
             wanted=lambda: self.listeners() > 0,
-            accept=self._keeps_pace,
             count_lost=True,
         )
 
@@ -141,13 +142,17 @@ class EdgeNode(ManagedNode):
             return self._image_topic
         return f'{self.resolve_topic_name(self._image_topic)}/{self._transport}'
 
-    def _keeps_pace(self, message: Image | CompressedImage) -> bool:
+    def _keep_pace(
+        self, message: Image | CompressedImage
+    ) -> Image | CompressedImage | None:
+        """Return an image that has just come, or None if it is too soon for it."""
         if self._pace.admits(time.monotonic()):
-            return True
+            return message
         self.statistics.count('skipped')
-        return False
+        return None
 
-    def _encode(self, message: Image | CompressedImage) -> None:
+    def _encode(self, messages: Sequence[Image | CompressedImage]) -> None:
+        (message,) = messages
         pipeline = self._pipeline
         assert pipeline is not None
         pipeline.bit_depth = self._bit_depth or pipeline.model.bit_depth

@@ -116,6 +116,15 @@ def clock_findings(statistics: Statistics) -> list[Finding]:
     return []
 
 
+def shown_values(statistics: Statistics) -> dict[str, str]:
+    """Return what is shown of statistics, by name."""
+    values = statistics.values()
+    transits = statistics.recent_values('transit_ms')
+    if transits:
+        values['clock_offset_ms'] = f'{min(transits):.6g}'
+    return values
+
+
 def make_status(
     name: str,
     state: str,

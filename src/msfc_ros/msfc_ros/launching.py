@@ -89,6 +89,7 @@ def node(
     executable: str | Callable[[LaunchContext], str],
     config: str,
     overrides: Sequence[str] = (),
+    lists: Sequence[str] = (),
     condition: Any = None,
 ) -> OpaqueFunction:
     """Return an action that starts a node with the arguments of :func:`common_arguments`.
@@ -101,6 +102,8 @@ def node(
         executable: its executable, or a function that chooses it.
         config: name of our parameter file.
         overrides: launch arguments that set the parameter of their name, a string, unless empty.
+        lists: launch arguments that set the parameter of their name, a list of strings, to what
+            stands between commas, unless empty.
         condition: only under this condition.
     """
 
@@ -120,6 +123,13 @@ def node(
                 **{
                     name: ParameterValue(argument(name), value_type=str)
                     for name in overrides
+                    if argument(name)
+                },
+                **{
+                    name: ParameterValue(
+                        [item.strip() for item in argument(name).split(',')], value_type=list[str]
+                    )
+                    for name in lists
                     if argument(name)
                 },
                 # A user's file may say it too; the argument counts only where it says no.

@@ -26,7 +26,14 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Header
 
-from msfc_ros.diagnostics import ERROR, Finding, clock_findings, make_status, work_findings
+from msfc_ros.diagnostics import (
+    ERROR,
+    Finding,
+    clock_findings,
+    make_status,
+    shown_values,
+    work_findings,
+)
 from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import LossCounter, create_publisher, create_subscription
@@ -46,7 +53,7 @@ SPIN_PERIOD = 0.2
 
 
 class ManagedNode(BackgroundLifecycleNode):
-    """A life cycle node that works on the latest message of one topic in a thread of its own.
+    """A life cycle node that works on the latest message of its topics in a thread of its own.
 
     A node implements :meth:`configure`, :meth:`activate` and :meth:`clean_up`.
 
@@ -69,7 +76,7 @@ class ManagedNode(BackgroundLifecycleNode):
         self._task = task
         self._worker: LatestWorker[Any] | None = None
         self._subscriptions_active: list[Any] = []
-        self._logged: dict[str, float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
         self.autostart: bool = declare(
             self,
             'autostart',
@@ -108,16 +115,29 @@ class ManagedNode(BackgroundLifecycleNode):
         """Return what is shown of this node beside its statistics, for the diagnostics."""
         return {}
 
+    def parts(self) -> Mapping[str, tuple[list[Finding], Mapping[str, str]]]:
+        """Return findings and values of each part of the node that has a status of its own."""
+        return {}
+
     # -- for the nodes to use --
+
+    def start_worker(self, work: Callable[[Sequence[Any]], None], most: int = 1) -> None:
+        """Start the thread that works, until deactivation, on what :meth:`work_on_latest` admits.
+
+        Args:
+            work: called in the thread with what was admitted, each of another topic.
+            most: how much of it is worked on at once.
+        """
+        self._worker = LatestWorker(work, self._work_failed, f'{self.get_name()}_worker', most)
 
     def work_on_latest(
         self,
         message_type: type,
         topic: str,
         qos: QoSProfile,
-        work: Callable[[Any], None],
+        admit: Callable[[Any], Any] = lambda message: message,
         wanted: Callable[[], bool] = lambda: True,
-        accept: Callable[[Any], bool] = lambda message: True,
+        statistics: Statistics | None = None,
         count_lost: bool = False,
     ) -> None:
         """Subscribe until deactivation; the latest message is worked on, older ones are dropped.
@@ -126,14 +146,17 @@ class ManagedNode(BackgroundLifecycleNode):
             message_type: type of the messages; they have a header.
             topic: the topic.
             qos: quality of service of the subscription.
-            work: called in the worker thread.
+            admit: called with each message as it comes; returns what the worker gets of it, or
+                None for a message that is dropped and does not take the place of one that waits.
+                It counts these itself.
             wanted: a message that comes while this is false is dropped and counted as idle.
-            accept: called with each message as it comes; a message for which this is false is
-                dropped, and does not take the place of one that waits. It counts them itself.
+            statistics: where the topic's messages are counted; by default those of the node.
             count_lost: count the messages as lost that their publisher's numbers tell of and that
                 did not come.
         """
-        worker = LatestWorker(work, self._work_failed, f'{self.get_name()}_worker')
+        worker = self._worker
+        assert worker is not None
+        noted = self.statistics if statistics is None else statistics
         losses = LossCounter()
         subscription: Any = None
 
@@ -144,16 +167,17 @@ class ManagedNode(BackgroundLifecycleNode):
                 return 0
 
         def received(message: Any, info: Mapping[str, int]) -> None:
-            self.statistics.count('received')
+            noted.count('received')
             if count_lost:
-                self.statistics.count('lost', losses.missed(info, publishers))
-            self._note_arrival(message.header, info)
+                noted.count('lost', losses.missed(info, publishers))
+            self._note_arrival(message.header, info, noted)
             if not wanted():
-                self.statistics.count('idle')
-            elif accept(message) and worker.put(message):
-                self.statistics.count('overwritten')
+                noted.count('idle')
+                return
+            item = admit(message)
+            if item is not None and worker.put(item, topic):
+                noted.count('overwritten')
 
-        self._worker = worker
         subscription = self._subscribe(message_type, topic, qos, received)
 
     def subscribe(
@@ -181,16 +205,26 @@ class ManagedNode(BackgroundLifecycleNode):
         """Create a publisher that is silent unless the node is active."""
         return create_publisher(self, message_type, topic, qos)
 
-    def refuse(self, reason: str, sentence: str) -> None:
-        """Count a message that cannot be used; say why, at most every few seconds per reason."""
-        count = self.statistics.refuse(reason)
+    def refuse(
+        self, reason: str, sentence: str, topic: str = '', statistics: Statistics | None = None
+    ) -> None:
+        """Count a message that cannot be used; say why, at most every few seconds per reason.
+
+        Args:
+            reason: why, in a word.
+            sentence: why, in words.
+            topic: where it came from, where there are several topics.
+            statistics: where it is counted; by default those of the node.
+        """
+        count = (self.statistics if statistics is None else statistics).refuse(reason)
         now = time.monotonic()
-        if now - self._logged.get(reason, -LOG_PERIOD) >= LOG_PERIOD:
-            self._logged[reason] = now
-            self.get_logger().warning(f'refused a message ({reason}, {count} so far): {sentence}')
+        if now - self._logged.get((topic, reason), -LOG_PERIOD) >= LOG_PERIOD:
+            self._logged[topic, reason] = now
+            what = f'a message on {topic}' if topic else 'a message'
+            self.get_logger().warning(f'refused {what} ({reason}, {count} so far): {sentence}')
 
     def publish_diagnostics(self) -> None:
-        """Publish the node's state, findings, counts and means."""
+        """Publish the node's state, findings, counts and means, then those of its parts."""
         findings = self.findings() if self.state == 'active' else []
         if self.failure:
             findings.insert(0, Finding(ERROR, self.failure))
@@ -200,16 +234,20 @@ class ManagedNode(BackgroundLifecycleNode):
             listeners = 0
         values = {
             **self.facts,
-            **self.statistics.values(),
+            **shown_values(self.statistics),
             **self.values(),
             'listeners': str(listeners),
         }
-        transits = self.statistics.recent_values('transit_ms')
-        if transits:
-            values['clock_offset_ms'] = f'{min(transits):.6g}'
         name = f'{self.get_fully_qualified_name().lstrip("/")}: {self._task}'
-        status = make_status(name, self.state, findings, values, self.hardware)
-        message = DiagnosticArray(status=[status])
+        message = DiagnosticArray(
+            status=[
+                make_status(name, self.state, findings, values, self.hardware),
+                *(
+                    make_status(f'{name} {part}', self.state, found, shown, self.hardware)
+                    for part, (found, shown) in self.parts().items()
+                ),
+            ]
+        )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
@@ -252,16 +290,18 @@ class ManagedNode(BackgroundLifecycleNode):
         self._subscriptions_active.append(subscription)
         return subscription
 
-    def _note_arrival(self, header: Header, info: Mapping[str, int]) -> None:
+    def _note_arrival(
+        self, header: Header, info: Mapping[str, int], statistics: Statistics
+    ) -> None:
         if is_stamped(header):
             seconds = age(self.get_clock().now().nanoseconds, header)
-            self.statistics.sample('arrival_age_ms', seconds * 1e3)
+            statistics.sample('arrival_age_ms', seconds * 1e3)
         else:
-            self.statistics.count('unstamped')
+            statistics.count('unstamped')
         # By the senders' and this host's system clock; 0 where the middleware does not know.
         sent, received = info.get('source_timestamp', 0), info.get('received_timestamp', 0)
         if sent > 0 and received > 0:
-            self.statistics.sample('transit_ms', (received - sent) * 1e-6)
+            statistics.sample('transit_ms', (received - sent) * 1e-6)
 
     def _work_failed(self, error: Exception) -> None:
         self.refuse('internal_error', ''.join(traceback.format_exception(error)).rstrip())

@@ -53,10 +53,14 @@ class Statistics:
 
     Args:
         clock: gives the time in seconds; another one for tests.
+        whole: what this is a part of; all that is noted here is noted there too.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, whole: Statistics | None = None
+    ) -> None:
         self._clock = clock
+        self._whole = whole
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -81,18 +85,25 @@ class Statistics:
         with self._lock:
             self._counts[event] += number
             self._note_event(event, number)
+        if self._whole is not None:
+            self._whole.count(event, number)
 
     def refuse(self, reason: str) -> int:
         """Count a refused message and return how many there were for this reason."""
         with self._lock:
             self._refused[reason] += 1
             self._refusals[reason].add(self._clock(), 1, WINDOW)
-            return self._refused[reason]
+            number = self._refused[reason]
+        if self._whole is not None:
+            self._whole.refuse(reason)
+        return number
 
     def sample(self, name: str, value: float) -> None:
         """Note a value of a quantity, in the unit that it is shown in."""
         with self._lock:
             self._values[name].add(self._clock(), value, WINDOW)
+        if self._whole is not None:
+            self._whole.sample(name, value)
 
     def frame(self, values: Mapping[str, float]) -> None:
         """Note a finished frame and its quantities, in the units that they are shown in."""
@@ -100,6 +111,8 @@ class Statistics:
             self._note_event(FRAMES, 1)
             for name, value in values.items():
                 self._values[name].add(self._clock(), value, WINDOW)
+        if self._whole is not None:
+            self._whole.frame(values)
 
     def _note_event(self, event: str, number: int) -> None:
         now = self._clock()

@@ -43,7 +43,8 @@ class Patient(ManagedNode):
         self._step('configure')
 
     def activate(self):
-        self.work_on_latest(Image, 'image_raw', QoSProfile(depth=100), self._work)
+        self.start_worker(self._work)
+        self.work_on_latest(Image, 'image_raw', QoSProfile(depth=100))
         self._step('activate')
 
     def deactivate(self):
@@ -53,7 +54,8 @@ class Patient(ManagedNode):
     def clean_up(self):
         self._step('clean_up')
 
-    def _work(self, message):
+    def _work(self, messages):
+        (message,) = messages
         self.reached.set()
         assert self.gate.wait(TIMEOUT)
         self.worked.append(message.header.stamp.sec)

@@ -1,6 +1,8 @@
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
@@ -13,15 +15,46 @@ def test_box_keeps_the_latest():
     box = LatestBox()
     assert box.put(1) is False
     assert box.put(2) is True
-    assert box.take() == 2
+    assert box.take() == [2]
     assert box.put(3) is False
+
+
+def test_box_keeps_the_latest_of_each_sender():
+    box = LatestBox()
+    assert [box.put(item, item[0]) for item in ('a1', 'b1', 'a2', 'c1')] == [
+        False, False, True, False
+    ]
+    assert box.take(2) == ['a2', 'b1']
+    assert box.take(2) == ['c1']
+
+
+@given(
+    waits=st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=30),
+    most=st.integers(1, 4),
+)
+def test_box_is_fair(waits, most):
+    """Between two items of one sender, no other sender has two."""
+    box, waiting, served = LatestBox(), {}, []
+    for senders in waits:
+        for sender in senders:
+            box.put(sender, sender)
+            waiting.setdefault(sender, len(served))
+        if waiting:
+            taken = box.take(most)
+            assert len(taken) == min(most, len(waiting))
+            for sender in taken:
+                served.append(sender)
+                since = served[waiting.pop(sender) : -1]
+                assert sender not in since
+                assert len(set(since)) == len(since)
 
 
 def test_closed_box_gives_nothing():
     box = LatestBox()
     box.put(1)
     box.close()
-    assert box.take() is None
+    assert box.take() == []
+    assert box.put(2) is False
 
 
 def test_closing_wakes_the_waiting():
@@ -31,18 +64,18 @@ def test_closing_wakes_the_waiting():
     thread.start()
     box.close()
     thread.join(TIMEOUT)
-    assert taken == [None]
+    assert taken == [[]]
 
 
 def test_worker_drops_what_came_while_it_worked():
     started, go, done = threading.Event(), threading.Event(), threading.Event()
     seen = []
 
-    def work(item):
-        seen.append(item)
+    def work(items):
+        seen.append(items)
         started.set()
         assert go.wait(TIMEOUT)
-        if item == 4:
+        if items == [4]:
             done.set()
 
     worker = LatestWorker(work, pytest.fail, 'test')
@@ -52,15 +85,37 @@ def test_worker_drops_what_came_while_it_worked():
     go.set()
     assert done.wait(TIMEOUT)
     assert worker.stop(TIMEOUT)
-    assert seen == [1, 4]
+    assert seen == [[1], [4]]
+
+
+def test_worker_takes_several_at_once():
+    started, go, done = threading.Event(), threading.Event(), threading.Event()
+    seen = []
+
+    def work(items):
+        seen.append(items)
+        started.set()
+        assert go.wait(TIMEOUT)
+        if len(seen) == 3:
+            done.set()
+
+    worker = LatestWorker(work, pytest.fail, 'test', most=2)
+    worker.put('a1', 'a')
+    assert started.wait(TIMEOUT)
+    for item in ('b1', 'a2', 'c1', 'b2'):
+        worker.put(item, item[0])
+    go.set()
+    assert done.wait(TIMEOUT)
+    assert worker.stop(TIMEOUT)
+    assert seen == [['a1'], ['b2', 'a2'], ['c1']]
 
 
 def test_worker_survives_errors():
     errors, done = [], threading.Event()
 
-    def work(item):
-        if item == 'bad':
-            raise KeyError(item)
+    def work(items):
+        if items == ['bad']:
+            raise KeyError(items[0])
         done.set()
 
     def on_error(error):
@@ -77,7 +132,7 @@ def test_worker_survives_errors():
 def test_stop_waits_for_the_item_at_work():
     started, go = threading.Event(), threading.Event()
 
-    def work(item):
+    def work(items):
         started.set()
         assert go.wait(TIMEOUT)
 

@@ -19,11 +19,10 @@ a detector, since nobody drew their masks.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
-import shutil
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,9 +33,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as coco_mask
 
+from msfc.data.files import hash_of, image_size, is_cut_off, place_image, write_list
 from msfc.detectors.base import Size
 from msfc.journal import Journal, journal_path, write_atomically
 
@@ -93,7 +92,7 @@ class OpenImagesReport:
         missing_images: of these, how many have no file here.
         missing_masks: masks of the images written that have no file here.
         unusable_masks: masks that cannot be read, are empty or of another shape than the image.
-        unreadable_images: images whose size cannot be read.
+        unreadable_images: images that cannot be read, or are cut off.
         missing_list: file that names each of them; None if nothing is missing.
         download_list: file with the images that would make up the sets if all were here and are
             not, in the form that OpenImages' downloader reads; None if there are none.
@@ -134,7 +133,7 @@ class OpenImagesReport:
         for number, what in (
             (self.missing_masks, 'masks are not here'),
             (self.unusable_masks, 'masks are unreadable, empty or of another shape'),
-            (self.unreadable_images, 'images cannot be read'),
+            (self.unreadable_images, 'images cannot be read, or are cut off'),
         ):
             if number:
                 lines.append(f'{number:,} {what}')
@@ -153,6 +152,7 @@ def find_files(root: Path) -> OpenImagesFiles:
 
     Raises:
         FileNotFoundError: the class names or the mask lists are not there; says which.
+        ValueError: two files are of one split: their objects would be there twice.
     """
     if not root.is_dir():
         raise FileNotFoundError(f'{root} is not a folder')
@@ -165,6 +165,14 @@ def find_files(root: Path) -> OpenImagesFiles:
             'box CSV files, the masks and the images from the OpenImages site'
         )
     boxes = sorted(_find(root, f'*{BOX_SUFFIX}'))
+    for paths, suffix in ((segmentations, SEGMENTATION_SUFFIX), (boxes, BOX_SUFFIX)):
+        splits: dict[str, Path] = {}
+        for path in paths:
+            # What stands before it is a release, such as oidv6-.
+            split = path.name.removesuffix(suffix).rpartition('-')[2]
+            if split in splits:
+                raise ValueError(f'{splits[split]} and {path} are both of {split}: remove one')
+            splits[split] = path
     return OpenImagesFiles(classes[0], tuple(segmentations), tuple(boxes), root)
 
 
@@ -259,6 +267,7 @@ def write_openimages(
 
     # Boxes are part of the settings: with another box file, crowd regions are others.
     settings = {
+        'records': 2,  # records of another form have another number
         'classes': list(classes),
         'files': [[path.name, path.stat().st_size] for path in files.segmentations + files.boxes],
     }
@@ -316,11 +325,6 @@ def split_images(images: Iterable[str], sizes: dict[str, int]) -> dict[str, list
         if len(chosen[names[place]]) < sizes[names[place]]:
             chosen[names[place]].append(image)
     return chosen
-
-
-def hash_of(name: str) -> float:
-    """Return a number from 0 to 1 (1 excluded) that looks random and is the same everywhere."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], 'big') / 2**48
 
 
 def mask_to_rle(mask: NDArray[Any], size: Size) -> dict[str, Any] | None:
@@ -416,46 +420,11 @@ class _Disk:
             else:
                 archive, member = self._members[name]
                 data = archive.read(member)
-        except (OSError, zipfile.BadZipFile):
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
         if not data:
             return None
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def image_size(path: Path | str) -> Size:
-    """Return height and width of an image as OpenCV will read it, turned by its EXIF entry.
-
-    Raises:
-        OSError: it is no image.
-    """
-    with Image.open(path) as file:
-        width, height = file.size
-        turned = file.getexif().get(0x0112, 1) >= 5
-    return (width, height) if turned else (height, width)
-
-
-def place_image(source: Path, destination: Path, copy: bool) -> None:
-    """Put an image where a data set has it: as a link, or a copy where links cannot be made.
-
-    Args:
-        source: the image.
-        destination: where it is to be; left alone if it is there.
-        copy: copy in any case.
-    """
-    if destination.exists():
-        return
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    destination.unlink(missing_ok=True)  # a link whose image has gone
-    if not copy:
-        try:
-            destination.symlink_to(source.resolve())
-            return
-        except OSError:
-            pass  # not on this file system
-    temporary = destination.with_name(f'{destination.name}.part')
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, destination)
 
 
 def _find(root: Path, pattern: str) -> Iterator[Path]:
@@ -468,17 +437,20 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     """Yield the rows of a CSV file with a heading.
 
     Raises:
-        ValueError: a column is missing, or a row is cut off.
+        ValueError: it is no such file, a column is missing, or a row is cut off.
     """
     with path.open(newline='', encoding='utf-8') as file:
         reader = csv.DictReader(file)
-        lacking = sorted(set(columns) - set(reader.fieldnames or ()))
-        if lacking:
-            raise ValueError(f'{path} has no column {", ".join(lacking)}')
-        for row in reader:
-            if any(row[column] is None for column in columns):
-                raise ValueError(f'{path}, line {reader.line_num}: the row is cut off')
-            yield row
+        try:
+            lacking = sorted(set(columns) - set(reader.fieldnames or ()))
+            if lacking:
+                raise ValueError(f'{path} has no column {", ".join(lacking)}')
+            for row in reader:
+                if any(row[column] is None for column in columns):
+                    raise ValueError(f'{path}, line {reader.line_num}: the row is cut off')
+                yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f'{path}, behind line {reader.line_num}: {error}') from error
 
 
 def _images_of(files: OpenImagesFiles, labels: dict[str, int]) -> dict[str, str]:
@@ -550,22 +522,36 @@ def _in_batches(
 
 
 def _is_done(journal: Journal, image: str, disk: _Disk) -> bool:
-    """Return whether an image is in the journal, and no file it lacked has come since."""
+    """Return whether an image is in the journal as it is now, and has all masks that it may."""
     if image not in journal:
         return False
     record = journal[image]
-    if record['size'] is None:
+    # Masks that were of no use may have been downloaded again.
+    if record['size'] is None or record['unusable']:
         return False
-    return not any(disk.has_mask(name) for name in record['missing'])
+    return bool(record['stamp'] == _stamp(disk.images[image])) and not any(
+        disk.has_mask(name) for name in record['missing']
+    )
+
+
+def _stamp(path: str) -> list[int]:
+    """Return what changes with a file: its bytes and its time of change in nanoseconds."""
+    state = os.stat(path)
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _convert(
     disk: _Disk, image: str, masks: list[_MaskRow], boxes: list[_BoxRow], labels: dict[str, int]
 ) -> dict[str, Any]:
-    """Return what the journal has of an image: size, annotations, and what is wrong."""
-    record: dict[str, Any] = {'size': None, 'objects': [], 'missing': [], 'unusable': []}
+    """Return what the journal has of an image: file, size, annotations, and what is wrong."""
+    path = disk.images[image]
+    record: dict[str, Any] = {
+        'stamp': _stamp(path), 'size': None, 'objects': [], 'missing': [], 'unusable': []
+    }
     try:
-        size = image_size(disk.images[image])
+        size = image_size(path)
+        if is_cut_off(path):
+            return record
     except OSError:
         return record
     record['size'] = list(size)
@@ -659,7 +645,7 @@ def _write_split(
         report.unusable_masks += len(record['unusable'])
         if record['size'] is None:
             report.unreadable_images += 1
-            missing.append(('image', image, 'unreadable'))
+            missing.append(('image', image, 'unreadable or cut off'))
             continue
         path = Path(disk.images[image])
         place_image(path, output / split / path.name, copy)
@@ -692,10 +678,6 @@ def _write_split(
 def _write_report(
     output: Path, report: OpenImagesReport, missing: list[tuple[str, str, str]]
 ) -> None:
-    path = output / MISSING_LIST
-    path.unlink(missing_ok=True)
-    if missing:
-        lines = ['kind,name,reason', *(','.join(entry) for entry in missing)]
-        write_atomically(path, '\n'.join(lines) + '\n')
-        report.missing_list = path.name
+    heading = ('kind', 'name', 'reason')
+    report.missing_list = write_list(output / MISSING_LIST, heading, missing)
     write_atomically(output / 'report.json', json.dumps(report.to_dict(), indent=2) + '\n')

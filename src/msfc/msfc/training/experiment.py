@@ -33,6 +33,8 @@ class Step:
         clip_norm: gradients are scaled down to this norm.
         feature_weight: weight of the mean squared difference between the rebuilt pyramid and the
             extracted one, added to the detector's own loss; the paper has none (0).
+        loss_weights: factors of the detector's losses by their names in the log, such as
+            ``loss_mask: 2``; a loss that is not named keeps 1, as all do in the paper.
 
     Raises:
         ValueError: an impossible value; the message names the key.
@@ -47,6 +49,7 @@ class Step:
     weight_decay: float = 0.02
     clip_norm: float = 10.0
     feature_weight: float = 0.0
+    loss_weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r'\w[\w.-]*', self.name):
@@ -62,6 +65,18 @@ class Step:
             raise ValueError(f'{where}: learning_rate and clip_norm must be more than 0')
         if self.weight_decay < 0 or self.feature_weight < 0:
             raise ValueError(f'{where}: weight_decay and feature_weight must be 0 or more')
+        for name, weight in self.loss_weights.items():
+            _read_value('float', weight, f'{where}: weight of {name}')
+            if weight < 0:
+                raise ValueError(f'{where}: the weight of {name} must be 0 or more')
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the weights that the step makes."""
+        settings = asdict(self)
+        if not self.loss_weights:
+            # Digests from before this key stay valid.
+            del settings['loss_weights']
+        return settings
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,7 @@ class Experiment:
         steps = self.steps[: self.steps.index(step) + 1]
         settings = [
             self.detector, self.msfc, self.start_from, self.train_split, self.seed,
-            *(asdict(done) for done in steps),
+            *(done.settings() for done in steps),
         ]
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

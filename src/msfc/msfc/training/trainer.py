@@ -55,7 +55,7 @@ class TrainingObjective(nn.Module):
         images = [example.image for example in batch.examples]
         targets = [example.targets for example in batch.examples]
         if self.step.trains == 'detector':
-            return self.model.detector.losses(images, targets)
+            return self._weighted(self.model.detector.losses(images, targets))
         extra: dict[str, Tensor] = {}
 
         def through_codec(pyramid: Pyramid) -> Pyramid:
@@ -67,7 +67,16 @@ class TrainingObjective(nn.Module):
             return rebuilt
 
         losses = self.model.detector.losses(images, targets, through_codec)
-        return {**losses, **extra}
+        return {**self._weighted(losses), **extra}
+
+    def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        weights = self.step.loss_weights
+        unknown = sorted(set(weights) - set(losses))
+        if unknown:
+            raise ValueError(
+                f'step {self.step.name}: no losses {unknown} to weight; there are {sorted(losses)}'
+            )
+        return {name: loss * weights.get(name, 1.0) for name, loss in losses.items()}
 
 
 def feature_distance(rebuilt: Pyramid, original: Pyramid) -> Tensor:

@@ -1,0 +1,182 @@
+"""What the cloud has for each camera: its topics, its numbers, its counts, its pictures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from msfc_msgs.msg import InstanceArray, LabelInfo
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from msfc.detectors.base import Instances, Size
+from msfc.visualization import draw_instances, label_map
+from msfc_cloud.detections import Detection2DArray, detections_message
+from msfc_cloud.pictures import PictureStore
+from msfc_cloud.stream import Arrival, Order, Stream
+from msfc_ros.diagnostics import WARN, Finding
+from msfc_ros.images import image_to_message
+from msfc_ros.messages import instances_to_message
+from msfc_ros.node import LOG_PERIOD, ManagedNode
+from msfc_ros.qos import LATCHED
+from msfc_ros.stamps import nanoseconds
+from msfc_ros.statistics import Statistics
+
+OUTPUTS: dict[str, type] = {
+    'instances': InstanceArray,
+    'label_map': Image,
+    'overlay': Image,
+    **({} if Detection2DArray is None else {'detections': Detection2DArray}),
+}
+"""Names of what is published per image, and the types of the messages."""
+
+COUNTED = {Order.RESTARTED: 'restarted', Order.LATE: 'reordered', Order.REPEATED: 'repeated'}
+"""Names of what is counted of messages that are not simply next, for the diagnostics."""
+
+
+class Camera:
+    """One edge's features and what is made of them.
+
+    Args:
+        node: the node.
+        name: namespace of the camera's topics, relative to the node's; empty for the node's own.
+        topics: topic of the ``features``, of each of :data:`OUTPUTS`, of the ``label_info`` and,
+            if there is one, of the camera images for the ``overlay``, named ``picture``.
+
+    Attributes:
+        statistics: counts and means for the diagnostics, also counted in the node's.
+        features_topic: resolved name of the topic of the features.
+        foreign: fingerprint of the foreign model that last sent something.
+    """
+
+    def __init__(self, node: ManagedNode, name: str, topics: Mapping[str, str]) -> None:
+        self.name = name
+        self.statistics = Statistics(whole=node.statistics)
+        self._node = node
+        self._topics = topics
+        self.features_topic = node.resolve_topic_name(topics['features'])
+        self.foreign = ''
+        self._stream = Stream(self.features_topic)
+        self._publishers: dict[str, Any] = {}
+        self._pictures = PictureStore()
+        self._picture_lock = threading.Lock()
+        self._picture_subscription: Any = None
+        self._active = False
+
+    def advertise(self, qos: QoSProfile) -> None:
+        """Create the publishers."""
+        for name, kind in OUTPUTS.items():
+            self._publishers[name] = self._node.publisher(kind, self._topics[name], qos)
+        self._publishers['label_info'] = self._node.publisher(
+            LabelInfo, self._topics['label_info'], LATCHED
+        )
+
+    def withdraw(self) -> None:
+        """Destroy the publishers."""
+        publishers, self._publishers = self._publishers, {}
+        for publisher in publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def begin(self) -> None:
+        """Know of nothing before."""
+        self.statistics.reset()
+        self._stream = Stream(self.features_topic)
+        self.foreign = ''
+        self._active = True
+
+    def end(self) -> None:
+        """Forget the pictures; the node has ended, or will end, all subscriptions."""
+        with self._picture_lock:
+            self._active = False
+            self._picture_subscription = None
+        self._pictures.clear()
+        self.statistics.reset()
+
+    def listeners(self, output: str) -> int:
+        """Return the number of subscribers of an output."""
+        publisher = self._publishers.get(output)
+        return 0 if publisher is None else publisher.get_subscription_count()
+
+    def note(self, sequence: int, header: Header) -> Arrival:
+        """Take note of the number of a message that can be decoded, and count what it tells."""
+        arrival = self._stream.note(sequence, nanoseconds(header))
+        if arrival.lost:
+            self.statistics.count('lost', arrival.lost)
+        if arrival.order in COUNTED:
+            self.statistics.count(COUNTED[arrival.order])
+        if arrival.order is Order.RESTARTED:
+            self._node.get_logger().info(
+                f'{self.features_topic} begins anew with number {sequence}: its sender was '
+                'restarted, or a recording is played again',
+                throttle_duration_sec=LOG_PERIOD,
+            )
+        return arrival
+
+    def publish(
+        self,
+        instances: Instances,
+        header: Header,
+        size: Size,
+        class_names: Iterable[str],
+        overlay: bool,
+    ) -> None:
+        """Publish what was found in an image, in all forms that somebody listens to.
+
+        Args:
+            instances: what was found.
+            header: header of the camera image.
+            size: its height and width in pixels.
+            class_names: names of the classes, by label.
+            overlay: whether the overlay may be drawn.
+        """
+        names = tuple(class_names)
+
+        def draw() -> Image:
+            picture = self._pictures.find(header, size)
+            return image_to_message(draw_instances(picture, instances, names), header, 'bgr8')
+
+        makers: dict[str, Callable[[], Any]] = {
+            'instances': lambda: instances_to_message(instances, header, size, names),
+            'label_map': lambda: image_to_message(label_map(instances, size), header, 'mono16'),
+            'detections': lambda: detections_message(instances, header, names),
+            'overlay': draw,
+        }
+        for name, make in makers.items():
+            if name == 'overlay' and not overlay:
+                continue
+            if self.listeners(name):
+                self._publishers[name].publish(make())
+
+    def publish_label_info(self, message: LabelInfo) -> None:
+        """Say what the labels mean."""
+        self._publishers['label_info'].publish(message)
+
+    def watch_overlay(self, overlay: bool, qos: QoSProfile) -> None:
+        """Subscribe to the pictures while somebody listens to the overlay: they are large."""
+        with self._picture_lock:
+            if not self._active:
+                return
+            wanted = overlay and self.listeners('overlay') > 0
+            if wanted and self._picture_subscription is None:
+                self._picture_subscription = self._node.subscribe(
+                    Image, self._topics['picture'], qos, self._pictures.keep
+                )
+            elif not wanted and self._picture_subscription is not None:
+                self._node.unsubscribe(self._picture_subscription)
+                self._picture_subscription = None
+                self._pictures.clear()
+
+    def findings(self, own: str) -> list[Finding]:
+        """Return what there is to tell about the camera's edge, for the diagnostics.
+
+        Args:
+            own: fingerprint of the node's model.
+        """
+        found = []
+        if self.foreign and 'foreign_model' in self.statistics.recently_refused():
+            found.append(Finding(WARN, f'the edge has model {self.foreign}, here is {own}'))
+        if (senders := self._node.count_publishers(self.features_topic)) > 1:
+            found.append(Finding(WARN, f'{senders} nodes publish {self.features_topic}'))
+        return found

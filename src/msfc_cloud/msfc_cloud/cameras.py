@@ -1,0 +1,87 @@
+"""The parameters that say which cameras there are and what their topics are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
+
+from msfc_cloud.camera import Camera
+from msfc_ros.node import ManagedNode
+from msfc_ros.parameters import declare
+
+OWN_NAMESPACE = ''
+"""Name of the camera whose topics are in the node's own namespace."""
+
+
+def declare_cameras(node: ManagedNode) -> tuple[list[Camera], bool]:
+    """Declare the parameters; return the cameras and whether there are pictures to draw on.
+
+    Raises:
+        ValueError: if the names of cameras or topics cannot be used together.
+    """
+    names = declare(
+        node,
+        'cameras',
+        [OWN_NAMESPACE],
+        'Namespaces of the cameras, below that of the node; each has all the topics. An empty '
+        "name is the node's own.",
+        read_only=True,
+    )
+    topics = {
+        name: declare(node, f'{name}_topic', name, f'Topic of {what}.', read_only=True)
+        for name, what in (
+            ('features', 'what the edge sends'),
+            ('instances', 'the instances'),
+            ('label_map', 'the label map'),
+            ('label_info', 'the meaning of the labels'),
+            ('detections', 'the instances as vision_msgs/Detection2DArray'),
+            ('overlay', 'the picture with the instances drawn in'),
+        )
+    }
+    picture = declare(
+        node,
+        'overlay_image_topic',
+        '',
+        'Topic of camera images to draw the overlay on; empty draws on a dark canvas, since the '
+        'features hold no picture.',
+        read_only=True,
+    )
+    if picture:
+        topics['picture'] = picture
+    check_cameras(names, topics)
+    return [Camera(node, name, topics_of(name, topics)) for name in names], bool(picture)
+
+
+def check_cameras(names: Sequence[str], topics: Mapping[str, str]) -> None:
+    """Check that cameras can be told apart.
+
+    Raises:
+        ValueError: in words, if they cannot.
+    """
+    if not names:
+        raise ValueError("parameter cameras is empty; give a namespace for each, or [''] for one")
+    if len({name.strip('/') for name in names}) < len(names):
+        raise ValueError(f'parameter cameras names one twice: {", ".join(names)}')
+    for name in names:
+        try:
+            validate_topic_name(f'{name}/features' if name else 'features')
+        except InvalidTopicNameException as error:
+            raise ValueError(f'parameter cameras has {name!r}, no namespace: {error}') from error
+    shared = [name for name, topic in topics.items() if topic.startswith('/')]
+    if len(names) > 1 and shared:
+        raise ValueError(
+            f'the topic of {shared[0]} is {topics[shared[0]]!r}, which all cameras would share; '
+            'give a name without a leading slash'
+        )
+
+
+def topics_of(camera: str, topics: Mapping[str, str]) -> dict[str, str]:
+    """Return the topics of a camera, relative to the node's namespace."""
+    if camera == OWN_NAMESPACE:
+        return dict(topics)
+    return {
+        name: topic if topic.startswith('/') else f'{camera.rstrip("/")}/{topic}'
+        for name, topic in topics.items()
+    }
