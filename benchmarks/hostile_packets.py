@@ -226,6 +226,7 @@ def main() -> int:
     figures = measure(options.count, options.seed, options.decode_every, console)
     show(figures, console)
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
     return 1 if figures['failed'] else 0
 

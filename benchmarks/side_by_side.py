@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import typer
 
+from msfc.cli_tools import errors_in_words
 from msfc.data import CocoDataset
 from msfc.detectors.base import Instances, Targets
 from msfc.model_file import load_model
@@ -39,6 +40,7 @@ def titled(picture: np.ndarray, title: str) -> np.ndarray:
     return np.concatenate([bar, picture])
 
 
+@errors_in_words()
 def main(
     model: Annotated[str, typer.Argument(help='Model with codec.')],
     reference: Annotated[str, typer.Option(help='Model whose detector is drawn unsplit.')],
@@ -75,7 +77,7 @@ def main(
         for row in rows
     ]
     if not cv2.imwrite(str(output), np.concatenate(padded)):
-        raise SystemExit(f'{output} cannot be written')
+        raise ValueError(f'{output} cannot be written')
 
 
 if __name__ == '__main__':

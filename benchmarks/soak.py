@@ -423,6 +423,8 @@ def main() -> int:
         parser.error('--height and --width must be at least 8, --every positive')
     if not 0 <= options.warm_up < 1:
         parser.error('--warm-up must be 0 to 1')
+    for path in filter(None, (options.json, options.plot)):
+        path.parent.mkdir(parents=True, exist_ok=True)  # not only after hours
     console = Console()
     with tempfile.TemporaryDirectory(prefix='msfc_soak_') as folder:
         model = options.model
@@ -431,7 +433,7 @@ def main() -> int:
             make_small_model(Path(model))
         try:
             figures = run(options, model, options.logs or Path(folder) / 'logs', console)
-        except (NodeError, ValueError) as error:
+        except (NodeError, ValueError, OSError) as error:
             print(f'soak: {error}', file=sys.stderr)
             return 1
     show(figures, console)

@@ -97,6 +97,8 @@ else
         'Install one (Debian, Ubuntu: apt-get install python3 python3-venv python3-dev),' \
         'or name one: PYTHON=/path/to/python3.12 bash scripts/setup.sh'
 fi
+# A shell with scripts/env.sh finds the one in .venv, which may have to be made anew.
+python="$("$python" -c 'import sys; print(sys._base_executable)')"
 [[ -z $ros_prefix ]] || "$python" -c 'import rclpy' 2>/dev/null ||
     fail "ROS 2 is sourced, but $python cannot import its rclpy." \
         'Name the interpreter that ROS 2 was built for: PYTHON=/usr/bin/python3 bash scripts/setup.sh'

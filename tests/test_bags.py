@@ -229,6 +229,23 @@ def test_played_as_recorded_bit_for_bit_even_if_broken_off(
     assert heard[2].header.stamp.sec * 10**9 + heard[2].header.stamp.nanosec == stamp(2)
 
 
+def test_bad_requests_are_told_in_words(bag_command, tmp_path, contents):
+    bag = write_features(tmp_path / 'bag', contents)
+    recorder = bag_command('record', tmp_path / 'new', '--topic', 'no topic!')
+    player = bag_command('play', bag, '--to', 'no topic!')
+    for command in (recorder, player):
+        assert command.wait() == 1
+        assert 'error: ROS 2 refuses this: Invalid topic name' in command.output
+        assert 'Traceback' not in command.output
+    assert not (tmp_path / 'new').exists()
+
+
+def test_a_recorder_says_what_it_waits_for(bag_command, tmp_path):
+    recorder = bag_command('record', tmp_path / 'new', '--topic', '/nobody', '--duration', '6')
+    assert recorder.wait() == 0
+    assert 'nobody publishes /nobody yet' in recorder.output
+
+
 def test_a_player_without_listeners_says_so(bag_command, tmp_path, contents):
     bag = write_features(tmp_path / 'bag', contents)
     player = bag_command('play', bag, '--wait', '0.5')

@@ -48,6 +48,22 @@ def test_ratios_are_of_medians():
     assert samples.summary('unsplit')['minimum'] == 90
 
 
+def test_summary_of_several_cameras():
+    cameras = load('cameras')
+    counts = [
+        cameras.CameraCount(sent=100, answered=40, latencies=[10.0, 20.0]),
+        cameras.CameraCount(sent=100, answered=50, disordered=1, foreign=2, latencies=[30.0]),
+    ]
+    found = cameras.summarise(counts, 10.0, 8)
+    assert found['cameras'] == 2
+    assert found['offered_hz'] == 20
+    assert found['answered_hz'] == 9
+    assert (found['least_hz'], found['most_hz']) == (4, 5)
+    assert found['latency_ms'] == {'p50': 20, 'p95': 29}
+    assert (found['disordered'], found['foreign_headers']) == (1, 2)
+    assert cameras.summarise([cameras.CameraCount()], 1.0, 1)['latency_ms']['p50'] is None
+
+
 def test_space_of_a_day(model_directory, monkeypatch):
     bag_space = load('bag_space')
     frames = bag_space.read_frames(bag_space.CLIP)[:4]

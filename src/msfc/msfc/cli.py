@@ -11,6 +11,7 @@ import typer
 
 from msfc.cli_bag import bag_app
 from msfc.cli_evaluate import evaluate
+from msfc.cli_measure import stoppable
 from msfc.cli_reproduction import add_commands
 from msfc.cli_sweep import sweep
 from msfc.cli_tools import Bar, check_device, console, errors_in_words, print_table
@@ -47,6 +48,13 @@ def _print_figures(title: str, figures: Sequence[Figures]) -> None:
     print_table(f'{title}, {figures[0].images} images', headings, rows)
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is not JSON: {error}') from error
+
+
 @data_app.command('tabletop')
 def data_tabletop(
     output: Annotated[Path, typer.Argument(help='Folder to write the COCO-format data to.')],
@@ -60,7 +68,7 @@ def data_tabletop(
     Goes on where a broken run ended. The same numbers give the same data on every machine that
     renders alike.
     """
-    with errors_in_words(), Bar('rendering') as update:
+    with errors_in_words(), stoppable(output), Bar('rendering') as update:
         from msfc_sim.dataset import write_dataset
 
         counts = {'train': train, 'val': val, 'test': test}
@@ -140,6 +148,8 @@ def export(
         from msfc.model import SplitModel
         from msfc.model_file import load_model, save_model
 
+        if destination.is_dir() and Path(source).is_dir() and destination.samefile(source):
+            raise ValueError(f'{destination} would be overwritten: choose another destination')
         model = load_model(source)
         if detector_only:
             model = SplitModel(model.detector)
@@ -147,7 +157,7 @@ def export(
             model.bit_depth = check_bit_depth(bits)
         extra: dict[str, Any] = {'note': note} if note else {}
         if figures:
-            extra['figures'] = json.loads(figures.read_text())
+            extra['figures'] = _read_json(figures)
         console.print(save_model(model, destination, half=True, extra=extra))
 
 

@@ -124,7 +124,8 @@ def infer(
 ) -> None:
     """Find the instances in a bag of compressed features, without ROS; goes on after a break.
 
-    Exits with 1 if the bag cannot be read to its end; what was read is written all the same.
+    Exits with 1 if the bag cannot be read to its end, when what was read is written all the same,
+    or if no message could be decoded.
     """
     with errors_in_words():
         from msfc.bags.inference import infer_bag
@@ -149,6 +150,8 @@ def infer(
     with errors_in_words():
         if report.damage:
             raise ValueError(f'{report.damage}; what could be read was decoded and written')
+        if not report.decoded:
+            raise ValueError('no message could be decoded')
 
 
 def _print_summary(bag: Path, summary: BagSummary) -> None:

@@ -16,6 +16,7 @@ from msfc.cli_measure import (
     Quick,
     Replicates,
     Split,
+    describe_run,
     measure_shown,
     print_differences,
     print_measurements,
@@ -59,20 +60,15 @@ def evaluate(
     with errors_in_words():
         from msfc.codec.quantizer import check_bit_depth
         from msfc.data import CocoDataset
-        from msfc.evaluation.bootstrap import CONFIDENCE
         from msfc.evaluation.model_set import (
             NamedModel,
             make_labels,
             share_detectors,
             uncompressed_variant,
         )
-        from msfc.evaluation.report import (
-            check_report_path,
-            data_digest,
-            describe_data,
-            write_measurements,
-        )
+        from msfc.evaluation.report import check_report_path, data_digest, write_measurements
         from msfc.evaluation.variants import Variant
+        from msfc.model import SplitModel
         from msfc.model_file import load_model
 
         if quick:
@@ -117,13 +113,11 @@ def evaluate(
             write_measurements(
                 output, measured, uncompressed,
                 {
-                    'data': describe_data(dataset, data, split, len(image_ids)),
+                    **describe_run(dataset, data, split, len(image_ids), replicates, notes),
                     'models': [entry.describe() for entry in named],
                     'reference_detector': NamedModel.of(
-                        Path(reference or model[0]).name, compared
+                        Path(reference or model[0]).name, SplitModel(compared.detector)
                     ).describe(),
-                    'bootstrap': {'replicates': replicates, 'confidence': CONFIDENCE},
-                    'notes': notes,
                 },
                 {name: row for entry in named for name, row in entry.columns(depths).items()},
             )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 QUICK_IMAGES = 8
 QUICK_WARNING = 'quick: a check that it works; its figures mean nothing'
+QUICK_FOLDER = 'quick'
+"""In the output folder, since what is in it must not be taken for the real thing."""
 PANELS = {'box_map': 'box mAP', 'mask_map': 'mask mAP'}
 
 Images = Annotated[int | None, typer.Option(help='Measure the first images only.', min=1)]
@@ -64,6 +66,34 @@ def measure_shown(
             dataset, variants, image_ids, journals, settings, replicates,
             progress=update, computed=lambda done, total: update(done, total, 'intervals'),
         )
+
+
+def describe_run(
+    dataset: CocoDataset,
+    data: Path,
+    split: str,
+    images: int,
+    replicates: int,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what the JSON of every measuring command says of its run.
+
+    Args:
+        dataset: what was measured on.
+        data: its folder.
+        split: which of its splits.
+        images: how many images, the first by id.
+        replicates: bootstrap samples.
+        notes: what a reader has to know.
+    """
+    from msfc.evaluation.bootstrap import CONFIDENCE
+    from msfc.evaluation.report import describe_data
+
+    return {
+        'data': describe_data(dataset, data, split, images),
+        'bootstrap': {'replicates': replicates, 'confidence': CONFIDENCE},
+        'notes': list(notes),
+    }
 
 
 def print_measurements(title: str, measured: Sequence[Measurement]) -> None:

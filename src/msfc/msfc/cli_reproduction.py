@@ -13,7 +13,9 @@ import typer
 
 from msfc.cli_measure import (
     PANELS,
+    QUICK_FOLDER,
     QUICK_IMAGES,
+    QUICK_WARNING,
     DataFolder,
     Device,
     Images,
@@ -21,9 +23,11 @@ from msfc.cli_measure import (
     Quick,
     Replicates,
     Split,
+    describe_run,
     kinds,
     measure_shown,
     print_measurements,
+    stoppable,
 )
 from msfc.cli_tools import Bar, check_device, errors_in_words, print_lines, print_table
 
@@ -66,7 +70,7 @@ def data_openimages(
     Goes on where a broken run ended. Says what is missing, names it in missing.csv, and lists in
     download.txt what to download for the whole sets.
     """
-    with errors_in_words(), Bar('reading masks') as update:
+    with errors_in_words(), stoppable(output), Bar('reading masks') as update:
         from msfc.data.openimages import write_openimages
 
         report = write_openimages(
@@ -92,8 +96,12 @@ def data_coco(
     ] = None,
     copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
 ) -> None:
-    """Check a COCO data set, and write the sound part of it or a subset."""
-    with errors_in_words(), Bar('checking images') as update:
+    """Check a COCO data set, and write the sound part of it or a subset.
+
+    Images that are missing, cut off or of another size and annotations that are of no use are left
+    out, and named in problems_<split>.csv. Goes on where a broken run ended.
+    """
+    with errors_in_words(), stoppable(output), Bar('checking images') as update:
         from msfc.data.coco_subset import write_subset
 
         report = write_subset(
@@ -146,17 +154,26 @@ def baselines(
         from msfc.evaluation import baselines as library
         from msfc.evaluation import feature_jpeg
         from msfc.evaluation.image_codecs import find_codecs
-        from msfc.evaluation.report import data_digest, weights_digest, write_measurements
+        from msfc.evaluation.model_set import NamedModel
+        from msfc.evaluation.report import data_digest, write_measurements
         from msfc.evaluation.variants import Coded, Uncompressed, Variant
+        from msfc.model import SplitModel
         from msfc.model_file import load_model
 
+        notes: list[str] = []
         if quick:
             limit, settings = limit or QUICK_IMAGES, settings or QUICK_SETTINGS
+            output, notes = output / QUICK_FOLDER, [QUICK_WARNING]
+            print_lines(notes)
         check_device(device)
         dataset = CocoDataset(data, split)
         coded_model = load_model(model, device)
         plain_model = load_model(reference, device) if reference else coded_model
         detector = plain_model.detector
+        named = NamedModel.of(Path(model).name, coded_model)
+        named_plain = NamedModel.of(
+            Path(reference or model).name, SplitModel(plain_model.detector)
+        )
         codecs, missing = find_codecs(avif_speed=avif_speed)
         codecs = _choose_codecs(codecs, missing, codec or ())
         print_lines([f'{name} is not measured: {why}' for name, why in missing.items()])
@@ -164,17 +181,20 @@ def baselines(
         if features:
             qualities = library.thin_out(feature_jpeg.QUALITIES, settings)
             methods.insert(0, library.feature_jpeg_method(detector, qualities))
-        plain = Uncompressed(detector)
-        coded = [Coded(coded_model, depth) for depth in (bits or [coded_model.bit_depth])]
+        plain = Uncompressed(detector, identity=named_plain.identity)
+        coded = [
+            Coded(coded_model, depth, identity=named.identity)
+            for depth in (bits or [coded_model.bit_depth])
+        ]
         variants: list[Variant] = [plain, *coded]
         variants += [variant for method in methods for variant in method.variants]
         image_ids = dataset.image_ids[:limit]
         measured = measure_shown(
             dataset, variants, image_ids, output / 'journal',
             {
+                # Not the codec: what it is compared with stays when it is another one.
                 'data': data_digest(data, split),
-                'model': weights_digest(coded_model),
-                'reference': weights_digest(plain_model),
+                'reference': named_plain.identity,
                 'avif_speed': avif_speed,
             },
             replicates,
@@ -189,8 +209,10 @@ def baselines(
         write_measurements(
             output / 'baselines.json', measured, by_name[plain.name],
             {
-                'model': coded_model.fingerprint,
-                'data': f'{data.name}/{split}',
+                **describe_run(dataset, data, split, len(image_ids), replicates, notes),
+                'models': [named.describe()],
+                'reference_detector': named_plain.describe(),
+                'avif_speed': avif_speed,
                 'equal_precision': tables,
                 'not_measured': missing,
             },
@@ -199,7 +221,7 @@ def baselines(
         print_lines(['At equal mask mAP:'])
         print_lines([row['sentence'] for row in tables if row['measure'] == 'mask_map'])
         _plot_baselines(output, methods, coded_model, points, by_name, plain.name, floor)
-        print_lines([f'tables and plots: {output}'])
+        print_lines([*notes, f'tables and plots: {output}'])
 
 
 def importance(
@@ -226,32 +248,33 @@ def importance(
     """
     with errors_in_words():
         from msfc.data import CocoDataset
-        from msfc.evaluation.importance import (
-            NO_NOISE,
-            importance_variants,
-            level_variances,
-            size_table,
-        )
+        from msfc.evaluation.importance import importance_variants, level_variances, size_table
+        from msfc.evaluation.model_set import NamedModel
         from msfc.evaluation.plots import plot_importance
-        from msfc.evaluation.report import data_digest, weights_digest, write_measurements
+        from msfc.evaluation.report import data_digest, write_measurements
         from msfc.evaluation.variants import network_size
         from msfc.model_file import load_model
 
+        notes: list[str] = []
         if quick:
             limit = limit or QUICK_IMAGES
+            output, notes = output / QUICK_FOLDER, [QUICK_WARNING]
+            print_lines(notes)
         check_device(device)
         dataset = CocoDataset(data, split)
         loaded = load_model(model, device)
         detector = loaded.detector
         image_ids = dataset.image_ids[:limit]
         scale = level_variances(detector, dataset, image_ids[:VARIANCE_IMAGES])
-        used = variance * scale.pooled() if relative else variance
+        # The last digits differ from run to run, and a run must find its own journal again.
+        used = float(f'{variance * scale.pooled():.4g}') if relative else variance
+        named = NamedModel.of(Path(model).name, loaded)
         variants = importance_variants(detector, used)
         measured = measure_shown(
             dataset, variants, image_ids, output / 'journal',
             {
                 'data': data_digest(data, split),
-                'detector': weights_digest(loaded),
+                'detector': named.identity,
                 'variance': used,
             },
             replicates,
@@ -263,7 +286,8 @@ def importance(
         write_measurements(
             output / 'importance.json', measured, clean,
             {
-                'data': f'{data.name}/{split}',
+                **describe_run(dataset, data, split, len(image_ids), replicates, notes),
+                'models': [named.describe()],
                 'variance': used,
                 'feature_variances': scale.variances(),
                 'sizes': [row.to_dict() for row in sizes],
@@ -290,8 +314,7 @@ def importance(
                 output / f'importance.{suffix}',
                 f'Gaussian noise of variance {used:.4g} on one level',
             )
-        assert clean.variant == NO_NOISE
-        print_lines([f'tables and plots: {output}'])
+        print_lines([*notes, f'tables and plots: {output}'])
 
 
 def _choose_codecs(

@@ -11,6 +11,7 @@ import typer
 
 from msfc.cli_measure import (
     PANELS,
+    QUICK_FOLDER,
     QUICK_IMAGES,
     QUICK_WARNING,
     DataFolder,
@@ -20,6 +21,7 @@ from msfc.cli_measure import (
     Replicates,
     Split,
     change_and_range,
+    describe_run,
     kinds,
     measure_shown,
     print_differences,
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from msfc.training.sweep import Sweep
 
 # The heavy imports are in the command, so that --help answers at once.
-
-QUICK_FOLDER = 'quick'
 
 
 def sweep(
@@ -78,9 +78,8 @@ def sweep(
     """
     with errors_in_words():
         from msfc.data import CocoDataset
-        from msfc.evaluation.bootstrap import CONFIDENCE
         from msfc.evaluation.model_set import share_detectors, uncompressed_variant
-        from msfc.evaluation.report import data_digest, describe_data, write_measurements
+        from msfc.evaluation.report import data_digest, write_measurements
         from msfc.evaluation.sweep_report import compare_steps, plot_sweep
         from msfc.evaluation.variants import Variant
         from msfc.model_file import load_model
@@ -140,7 +139,7 @@ def sweep(
         write_measurements(
             output / 'sweep.json', measured, uncompressed,
             {
-                'data': describe_data(dataset, data, split, len(image_ids)),
+                **describe_run(dataset, data, split, len(image_ids), replicates, notes),
                 'quick': quick,
                 'models': [
                     {**model.named.describe(), 'step': model.step, 'last_step': model.last}
@@ -150,11 +149,9 @@ def sweep(
                     {'name': k.name, 'trains': k.trains, 'iterations': k.iterations}
                     for k in chosen.steps
                 ],
-                'bootstrap': {'replicates': replicates, 'confidence': CONFIDENCE},
                 'floor': floor,
                 'not_drawn': left_out,
                 'gains': [row.to_dict() for row in gains],
-                'notes': notes,
             },
             {
                 name: {**row, 'step': model.step}

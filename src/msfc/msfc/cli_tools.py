@@ -35,9 +35,18 @@ def errors_in_words() -> Iterator[None]:
         yield
     except (ValueError, OSError, ImportError) as error:
         error_console.print(
-            f'[bold red]error:[/] {escape(str(error))}', highlight=False, soft_wrap=True
+            f'[bold red]error:[/] {escape(_sentence(error))}', highlight=False, soft_wrap=True
         )
         raise typer.Exit(1) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error says, without the traceback that a data reading process adds."""
+    text = str(error).strip()
+    if '\nOriginal Traceback' not in text:
+        return text
+    kind, found, words = text.rpartition('\n')[2].partition(': ')
+    return words if found else kind
 
 
 class Bar:

@@ -19,7 +19,7 @@ MASK_INSIDE = 255
 
 @dataclass(frozen=True)
 class InstanceRecord:
-    """One instance, with the fields of ``msfc_msgs/Instance``.
+    """One instance, with exactly the fields of ``msfc_msgs/Instance``: messages are made of them.
 
     Attributes:
         id: value of its pixels in the label map, from 1.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 
@@ -22,7 +22,7 @@ class Journal:
         path: the file; it and its folder are made if need be.
 
     Raises:
-        ValueError: the file is something else.
+        ValueError: the file is something else, or a run that goes on has it open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,17 +31,21 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Kept open for as long as the journal is; close() ends it.
         self._file = path.open('a+b')
-        self._index()
+        try:
+            # Two runs at once would write into each other's lines.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._index()
+        except BlockingIOError:
+            self._file.close()
+            raise ValueError(f'{path} is in use by another run: wait for its end') from None
+        except ValueError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __contains__(self, key: object) -> bool:
@@ -69,6 +73,9 @@ class Journal:
         Args:
             key: any text.
             value: what JSON can hold.
+
+        Raises:
+            ValueError: it has a number that is not finite, which JSON has no word for.
         """
         line = json.dumps([key, value], separators=(',', ':'), allow_nan=False) + '\n'
         self._file.seek(0, os.SEEK_END)
@@ -91,7 +98,6 @@ class Journal:
             try:
                 key, _ = json.loads(line)
             except (ValueError, TypeError) as error:
-                self._file.close()
                 raise ValueError(f'{self.path} is not a journal: {error}') from error
             self._places[key] = place
             place += len(line)

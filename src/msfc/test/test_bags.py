@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,7 +39,7 @@ from msfc.bags.definitions import (
 )
 from msfc.bags.inference import infer_bag
 from msfc.bags.reading import BagError, FeatureBag
-from msfc.bags.summary import summarize
+from msfc.bags.summary import RECORD_BYTES, summarize
 from msfc.bags.writing import BagWriter
 from msfc.cli import app
 from msfc.model_file import load_model, save_model
@@ -285,6 +286,15 @@ def test_a_bag_of_another_model_is_refused_at_once(bag, tmp_path, model):
     assert sorted(p.name for p in tmp_path.iterdir()) == ['features']
 
 
+def test_a_folder_of_something_else_is_left_alone(bag, tmp_path, model):
+    mine = tmp_path / 'instances.partial' / 'notes.txt'
+    mine.parent.mkdir()
+    mine.write_text('mine')
+    with pytest.raises(ValueError, match=r'instances\.partial .* holds something else'):
+        infer_bag(bag, tmp_path / 'instances', model)
+    assert mine.read_text() == 'mine'
+
+
 def test_output_is_not_overwritten(bag, tmp_path, model):
     with pytest.raises(ValueError, match='exists already'):
         infer_bag(bag, bag, model)
@@ -371,6 +381,54 @@ def test_a_truncated_file_is_read_up_to_the_break(tmp_path, contents, make):
         if make is plain_bag:
             file.write_bytes(whole[: whole.index(data) + len(data)])
             assert read(bag)[0] == contents[: index + 1]
+
+
+@pytest.mark.parametrize('make', [plain_bag, flushed_bag])
+def test_zeros_before_the_break(tmp_path, contents, make):
+    # What a loss of power leaves of blocks that were still on their way.
+    bag = make(tmp_path / 'bag', contents)
+    file = storage(bag)
+    data = bytearray(file.read_bytes())
+    start = (
+        data.index(contents[4]) - RECORD_BYTES if make is plain_bag else compressed(file)[4] + 20
+    )
+    data[start : start + 40] = bytes(40)
+    file.write_bytes(data[:-9])
+    found, damage = read(bag)
+    assert found == contents[:4]
+    assert 'not closed properly' in damage
+
+
+def test_messages_that_overtake_each_other(tmp_path, contents):
+    # Two robots: each message of the second was received before, and taken after one of the first.
+    bag = tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        for topic in ('/robot1/features', '/robot2/features'):
+            writer.add_topic(topic, FEATURES)
+        for index, data in enumerate(contents):
+            writer.write('/robot1/features', stamp(index) + 5, data)
+            writer.write('/robot2/features', stamp(index), data)
+        writer.flush()
+        broken = storage(bag).read_bytes()
+    twice = [data for data in contents for _ in range(2)]
+    assert read(bag) == (twice, '')
+    storage(bag).write_bytes(broken)
+    found, damage = read(bag)
+    assert found == twice
+    assert 'cannot be read' not in damage
+
+
+def test_what_is_written_goes_to_the_disk(tmp_path, contents, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', lambda number: synced.append(os.fstat(number).st_size))
+    monkeypatch.setattr('msfc.bags.writing.FLUSH_PERIOD', 0.0)
+    with BagWriter(tmp_path / 'bag') as writer:
+        writer.add_topic(TOPIC, FEATURES)
+        for index, data in enumerate(contents):
+            writer.write(TOPIC, stamp(index), data)
+            assert len(synced) == index + 1
+            assert read(tmp_path / 'bag')[0] == contents[: index + 1]
+    assert synced == sorted(set(synced))
 
 
 def test_a_damaged_chunk_ends_the_reading(tmp_path, contents):
@@ -464,6 +522,13 @@ def test_infer_command(tmp_path, monkeypatch):
     assert '2 messages decoded' in output
     assert 'what could be read was decoded and written' in ' '.join(output.split())
     assert len(results(tmp_path / 'half')) == 2
+
+    short = [feature_bytes(replace(p, data=bytes(p.data)[:-1]), 0) for p in sent]
+    bag = flushed_bag(tmp_path / 'short', short)
+    status, output = run('infer', bag, tmp_path / 'none', *options)
+    assert status == 1
+    assert '4 refused (bad_payload_length)' in output
+    assert 'error: no message could be decoded' in output
 
 
 @pytest.mark.parametrize('command', ['record', 'play'])

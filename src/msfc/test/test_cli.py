@@ -8,9 +8,12 @@ import sys
 
 import pytest
 import torch
+import typer
+from torch._utils import ExceptionWrapper
 from typer.testing import CliRunner
 
 from msfc.cli import Bar, app
+from msfc.cli_tools import errors_in_words
 from msfc.model_file import load_model, save_model
 from tiny_data import experiment_values, write_data, write_experiment
 
@@ -19,12 +22,7 @@ COMMANDS = (
 )
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def run(*arguments):
@@ -183,9 +181,25 @@ class TestErrors:
         model = trained[0] / 'out' / 'msfc'
         assert_refused('bit depth 5', 'export', model, tmp_path / 'a', '--bits', 5)
         assert_refused('no.json', 'export', model, tmp_path / 'a', '--figures', 'no.json')
+        (tmp_path / 'half.json').write_text('{"rows": [')
+        assert_refused(
+            r'half\.json is not JSON', 'export', model, tmp_path / 'a', '--figures',
+            tmp_path / 'half.json',
+        )
+        assert_refused('would be overwritten', 'export', model, model)
         assert not (tmp_path / 'a').exists()
         assert_refused('has no model.json', 'info', tmp_path)
         assert_refused(r'\[/x\]', 'info', '[/x]')
+
+
+    def test_of_a_process_that_reads_data_only_the_sentence_is_shown(self, capsys):
+        try:
+            raise ValueError('000.png is cut off: mend it')
+        except ValueError:
+            caught = ExceptionWrapper(where='in DataLoader worker process 0')
+        with pytest.raises(typer.Exit), errors_in_words():
+            caught.reraise()
+        assert capsys.readouterr().err == 'error: 000.png is cut off: mend it\n'
 
 
 class TestBar:

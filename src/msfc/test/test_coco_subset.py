@@ -147,6 +147,35 @@ def test_bad_images_are_named_and_replaced(mini: Miniature, tmp_path: Path) -> N
     assert mini.write(tmp_path / 'two', count=2).images == 2
 
 
+def test_images_that_are_cut_off_are_named(mini: Miniature, tmp_path: Path) -> None:
+    name, *others = [entry['file_name'] for entry in mini.data['images']]
+    path = mini.images / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    report = mini.write(tmp_path / 'out')
+    assert report.problems == {'image: the file is cut off': 1}
+    assert [entry['file_name'] for entry in written(tmp_path / 'out')['images']] == others
+    assert f'image,{name},the file is cut off' in (
+        tmp_path / 'out' / 'problems_val.csv'
+    ).read_text()
+    path.write_bytes(whole)  # downloaded again
+    assert mini.write(tmp_path / 'out').problems == {}
+
+
+def test_another_folder_of_images_takes_the_place_of_the_first(
+    mini: Miniature, tmp_path: Path
+) -> None:
+    mini.write(tmp_path / 'out')
+    other = mini.images.with_name('again')
+    mini.images.rename(other)
+    mini.images.mkdir()
+    for path in other.iterdir():
+        (mini.images / path.name).write_bytes(b'no image any more')
+    mini.images = other
+    mini.write(tmp_path / 'out')
+    assert CocoDataset(tmp_path / 'out', 'val')[0].image.shape == (3, HEIGHT, WIDTH)
+
+
 def runs(counts: Any, size: tuple[int, int] = (HEIGHT, WIDTH)) -> dict[str, Any]:
     return {'segmentation': {'size': list(size), 'counts': counts}}
 
@@ -165,7 +194,10 @@ BAD_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({'segmentation': [[1, 2, 3, 4]]}, 'a polygon has no three corners'),
     ({'segmentation': [[1, 2, 3, 4, 5, 6, 7]]}, 'a polygon has no three corners'),
     ({'segmentation': [['a'] * 6]}, 'the mask is no list of polygons'),
+    ({'segmentation': [[5, 5, 20, 5, 20, 1e9]]}, 'a polygon leaves the image'),
+    ({'segmentation': [[5, 5, -60, 5, 20, 15]]}, 'a polygon leaves the image'),
     (runs([12], (3, 4)), "the mask has not its image's size"),
+    ({'segmentation': {'size': 5, 'counts': [2000]}}, "the mask has not its image's size"),
     (runs([12]), 'the run lengths do not fill the image'),
     (runs([2000]), 'the mask is empty'),
     (runs([-1, 2001]), 'the run lengths are not counts'),
@@ -238,6 +270,7 @@ def test_wrong_files_are_refused(mini: Miniature, tmp_path: Path) -> None:
         ('[]', 'not a COCO annotation file'),
         ('{"images": [], "annotations": []}', 'not a COCO annotation file'),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', 'no file_name'),
+        ('{"images": [3], "annotations": [], "categories": []}', 'an entry of images is 3'),
         ('{"images": [], "annotations": [], "categories": []}', 'no usable image'),
     ):
         mini.file.write_text(text)

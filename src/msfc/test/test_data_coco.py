@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from msfc.data import CocoDataset
+from msfc.evaluation import average_precision
 from tiny_data import CLASS_NAMES, HEIGHT, SPLITS, WIDTH, write_data
 
 
@@ -76,7 +78,13 @@ def test_missing_annotations_say_how_to_make_them(tmp_path):
         CocoDataset(tmp_path, 'train')
 
 
-@pytest.mark.parametrize('content', ['', '{', '[1]', '{"images": []}', '{"annotations": [3]}'])
+@pytest.mark.parametrize('content', [
+    '', '{', '[1]', '{"images": []}', '{"annotations": [3]}',
+    '{"images": [3], "annotations": [], "categories": []}',
+    '{"images": [], "annotations": [], "categories": [{"id": [1], "name": "a"}]}',
+    '{"images": [{"id": 1, "file_name": "a", "height": "3", "width": 4}], "annotations": [],'
+    ' "categories": []}',
+])
 def test_foreign_annotations_are_refused_in_words(tmp_path, content):
     (tmp_path / 'annotations').mkdir()
     (tmp_path / 'annotations' / 'instances_val.json').write_text(content)
@@ -98,5 +106,94 @@ def test_a_missing_image_is_named(data, tmp_path):
 
 def test_an_image_of_another_size_than_annotated_is_named(data, tmp_path):
     root = edit(data, tmp_path, lambda content: content['images'][0].update(height=50))
-    with pytest.raises(ValueError, match=rf'000\.png is {WIDTH} x {HEIGHT} pixels.*{WIDTH} x 50'):
-        CocoDataset(root, 'val')[0]
+    dataset = CocoDataset(root, 'val')
+    # Masks of another size than the annotations' would count as never found.
+    for read in (dataset.__getitem__, dataset.read_image):
+        with pytest.raises(
+            ValueError, match=rf'000\.png is {WIDTH} x {HEIGHT} pixels.*{WIDTH} x 50'
+        ):
+            read(0)
+
+
+def test_an_image_that_is_cut_off_is_named(data, tmp_path):
+    root = edit(data, tmp_path, lambda content: None)
+    folder = root / 'val'
+    folder.unlink()
+    folder.mkdir()
+    image = CocoDataset(data, 'val').read_image(0)
+    whole = cv2.imencode('.jpg', image)[1].tobytes()
+    (folder / '000.png').write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r'000\.png is cut off: msfc data coco'):
+        CocoDataset(root, 'val').read_image(0)
+    (folder / '000.png').write_bytes(whole)
+    assert CocoDataset(root, 'val').read_image(0).shape == image.shape
+
+
+def perfect_results(content):
+    """Return the objects of annotations as if they had been detected."""
+    return [
+        {
+            'image_id': entry['image_id'], 'category_id': entry['category_id'],
+            'bbox': entry['bbox'], 'segmentation': entry['segmentation'], 'score': 0.9,
+        }
+        for entry in content['annotations'] if not entry['iscrowd']
+    ]
+
+
+def as_rle(data):
+    """Return the validation split's annotations, all masks as run lengths."""
+    coco = CocoDataset(data, 'val').coco
+    content = coco.dataset
+    for entry in content['annotations']:
+        rle = coco.annToRLE(entry)
+        counts = rle['counts']
+        text = counts.decode() if isinstance(counts, bytes) else counts
+        entry['segmentation'] = {'size': list(rle['size']), 'counts': text}
+    return content
+
+
+@pytest.mark.parametrize('ids', [range(6), [1] * 6, list('abcdef')])
+def test_every_object_counts_whatever_its_id(data, tmp_path, ids):
+    """pycocotools takes an object of id 0 for never found, and loses one of two of one id."""
+    content = as_rle(data)
+    assert len(content['annotations']) == 6
+
+    def change(loaded):
+        loaded['annotations'] = [
+            {**entry, 'id': key} for entry, key in zip(content['annotations'], ids, strict=True)
+        ]
+
+    root = edit(data, tmp_path, change)
+    figures = average_precision(CocoDataset(root, 'val').coco, perfect_results(content))
+    assert set(figures.values()) == {pytest.approx(1.0)}
+
+
+def test_what_other_programs_leave_out_is_added(data, tmp_path):
+    content = as_rle(data)
+    results = perfect_results(content)
+
+    def change(loaded):
+        for entry in loaded['annotations']:
+            del entry['area']
+            if not entry['iscrowd']:
+                del entry['iscrowd']
+            else:
+                entry['iscrowd'] = True
+
+    dataset = CocoDataset(edit(data, tmp_path, change), 'val')
+    assert set(average_precision(dataset.coco, results).values()) == {pytest.approx(1.0)}
+    assert len(dataset[2].targets.labels) == 0
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda content: content['images'].append(content['images'][0]), 'id 5 is there twice in im'),
+    (lambda content: content['categories'].append(content['categories'][0]), 'twice in categ'),
+    (lambda content: content['annotations'][0].pop('bbox'), 'annotation 1 has no box'),
+    (lambda content: content['annotations'][0].update(bbox=[1, 2, 3]), 'annotation 1 has no box'),
+    (lambda content: content['annotations'][0].update(bbox=['1'] * 4), 'annotation 1 has no box'),
+    (lambda content: content['annotations'][0].pop('segmentation'), 'annotation 1 has no mask'),
+    (lambda content: content['annotations'][0].update(category_id=4), 'has no category of the'),
+])
+def test_entries_of_no_use_are_named(data, tmp_path, change, words):
+    with pytest.raises(ValueError, match=rf'instances_val\.json: .*{words}.*: msfc data coco'):
+        CocoDataset(edit(data, tmp_path, change), 'val')

@@ -174,9 +174,11 @@ def test_a_crowd_is_neither_missed_nor_a_false_detection(dataset):
 
 def test_only_the_given_images_count(dataset):
     results = results_of_truth(dataset, 1)
+    before = [dict(result) for result in results]
     first = average_precision(dataset.coco, results, dataset.image_ids[:1])
     assert first['box_map'] == pytest.approx(1.0)
     assert average_precision(dataset.coco, results)['box_map'] < 0.6
+    assert results == before
 
 
 def test_a_model_is_measured_with_the_bits_that_are_sent(dataset):

@@ -45,6 +45,18 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Journal(path)
 
 
+def test_two_runs_do_not_write_at_once(tmp_path: Path) -> None:
+    path = tmp_path / 'a.jsonl'
+    with Journal(path) as journal:
+        journal.write('1', 'one')
+        with pytest.raises(ValueError, match='in use by another run'):
+            Journal(path)
+        journal.write('2', 'two')
+        assert journal['1'] == 'one'
+    with Journal(path) as journal:
+        assert list(journal) == ['1', '2']
+
+
 def test_paths_go_with_settings(tmp_path: Path) -> None:
     one = journal_path(tmp_path, 'JPEG 4:2:0 q=5', {'images': 3})
     assert one.name.startswith('jpeg-4-2-0-q=5-')

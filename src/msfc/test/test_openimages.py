@@ -19,11 +19,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from msfc.data import CocoDataset
+from msfc.data.files import hash_of
 from msfc.data.openimages import (
     choose_classes,
     find_files,
-    hash_of,
-    image_size,
     mask_to_rle,
     split_images,
     write_openimages,
@@ -202,7 +201,7 @@ def test_what_is_missing_is_named_and_made_up_for(miniature: Miniature, tmp_path
     moved = tmp_path / gone.name
     shutil.move(gone, moved)
     whole = broken.read_bytes()
-    broken.write_bytes(b'')
+    broken.write_bytes(whole[: len(whole) // 2])
     lost = next((source / 'masks').rglob(f'{chosen[2]}_*.png'))
     lost_data = lost.read_bytes()
     lost.unlink()
@@ -216,7 +215,7 @@ def test_what_is_missing_is_named_and_made_up_for(miniature: Miniature, tmp_path
     assert sum(report.images.values()) == 18
     rows = (output / 'missing.csv').read_text().splitlines()
     assert set(rows[1:]) == {
-        f'image,{chosen[0]},no file', f'image,{chosen[1]},unreadable',
+        f'image,{chosen[0]},no file', f'image,{chosen[1]},unreadable or cut off',
         f'mask,{lost.name},no file', f'mask,{torn.name},unreadable or misfit',
     }
     assert (output / 'download.txt').read_text() == f'{gone.parent.name}/{chosen[0]}\n'
@@ -234,7 +233,8 @@ def test_what_is_missing_is_named_and_made_up_for(miniature: Miniature, tmp_path
         source, output, most_classes=2, sizes=sizes,
         progress=lambda done, total: calls.append((done, total)),
     )
-    assert calls[0] == (17, 20)  # the three that lacked something are read again
+    assert calls[0] == (16, 20)  # the four that lacked something are read again
+    assert again.unusable_masks == 1
     assert sum(again.images.values()) == 20
     assert sum(again.objects.values()) > objects
     assert (again.missing_images, again.unreadable_images, again.missing_masks) == (0, 0, 0)
@@ -263,12 +263,31 @@ def test_a_broken_run_goes_on(miniature: Miniature, tmp_path: Path) -> None:
         assert annotations(output, split) == annotations(whole, split)
 
 
+def test_an_image_that_has_changed_is_read_again(miniature: Miniature, tmp_path: Path) -> None:
+    """Such as the same images at another size."""
+    source, output = miniature.finish(), tmp_path / 'out'
+    write(source, output)
+    before = annotations(output, 'train')['images'][0]
+    name = before['openimages_id']
+    for split in ('train', 'validation'):
+        if (source / 'images' / split / f'{name}.jpg').exists():
+            miniature.image(split, name, 120, 160)
+    calls: list[int] = []
+    write(source, output, progress=lambda done, total: calls.append(total - done))
+    assert calls[0] == 1
+    after = annotations(output, 'train')['images'][0]
+    assert (before['height'], before['width']) == (60, 80)
+    assert after == {**before, 'height': 120, 'width': 160}
+    assert CocoDataset(output, 'train')[0].image.shape == (3, 120, 160)
+
+
 def test_masks_in_zip_files(miniature: Miniature, tmp_path: Path) -> None:
     source = miniature.finish()
     loose = write(source, tmp_path / 'loose')
     for split in ('train', 'validation'):
         folder = source / 'masks' / split
-        with zipfile.ZipFile(source / f'{split}-masks-0.zip', 'w') as archive:
+        path = source / f'{split}-masks-0.zip'
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(folder.iterdir()):
                 archive.write(path, path.name)
         shutil.rmtree(folder)
@@ -277,6 +296,21 @@ def test_masks_in_zip_files(miniature: Miniature, tmp_path: Path) -> None:
     for split in SIZES:
         one, other = (annotations(tmp_path / k, split) for k in ('loose', 'zipped'))
         assert one == other
+    # A damaged mask is named, and ends nothing.
+    archive_path = source / 'train-masks-0.zip'
+    data = bytearray(archive_path.read_bytes())
+    with zipfile.ZipFile(archive_path) as archive:
+        used = {k['openimages_id'] for k in annotations(tmp_path / 'zipped', 'train')['images']}
+        member = next(
+            entry for entry in archive.infolist()
+            if entry.filename[:16] in used and 'm01' in entry.filename
+        )
+    start = member.header_offset + 30 + len(member.filename)
+    data[start : start + member.compress_size] = b'\xff' * member.compress_size
+    archive_path.write_bytes(data)
+    damaged = write(source, tmp_path / 'damaged')
+    assert damaged.unusable_masks == 1
+    assert member.filename in (tmp_path / 'damaged' / 'missing.csv').read_text()
     (source / 'train-masks-1.zip').write_bytes(b'half a download')
     with pytest.raises(ValueError, match='download it again'):
         write(source, tmp_path / 'broken')
@@ -326,23 +360,20 @@ def test_wrong_files_are_refused(miniature: Miniature, tmp_path: Path) -> None:
     path.write_text(text[: text.rindex('m01') - 3])
     with pytest.raises(ValueError, match='cut off'):
         write(source, tmp_path / 'out')
+    path.write_bytes(b'\xff\xfe' + text.encode())
+    with pytest.raises(ValueError, match=r'segmentation\.csv, behind line'):
+        write(source, tmp_path / 'out')
     path.write_text(text)
+    for copied in (path, source / 'annotations' / 'oidv6-train-annotations-bbox.csv'):
+        again = source / copied.name.removeprefix('oidv6-')
+        shutil.copyfile(copied, again)
+        with pytest.raises(ValueError, match='are both of train: remove one'):
+            write(source, tmp_path / 'out')
+        again.unlink()
     shutil.rmtree(source / 'images')
     with pytest.raises(ValueError, match=r'none of the 20 images .*download\.txt'):
         write(source, tmp_path / 'out')
     assert len((tmp_path / 'out' / 'download.txt').read_text().splitlines()) <= 12
-
-
-def test_size_is_as_opencv_reads_it(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
-    for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        path = tmp_path / f'{orientation}.jpg'
-        picture.save(path, exif=exif)
-        read = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        assert read is not None
-        assert image_size(path) == read.shape[:2]
 
 
 @settings(max_examples=40)

@@ -433,6 +433,7 @@ def run(monkeypatch: pytest.MonkeyPatch, detector: FindingDetector) -> Any:
         assert result.exit_code == status, result.output
         return ' '.join(result.output.split()) + ' ' + result.stderr
 
+    invoke.model = model  # type: ignore[attr-defined]
     return invoke
 
 
@@ -442,22 +443,38 @@ def test_command_baselines(run: Any, dataset: CocoDataset, tmp_path: Path) -> No
         '--bits', '4', '--bits', '8', '--codec', 'JPEG', '--quick', '--replicates', '20',
     )
     told = run(*arguments)
+    assert told.count('its figures mean nothing') == 2
+    out = tmp_path / 'out' / 'quick'
     assert told.count('(14 bytes)') == told.count('(27 bytes)') == 2
-    report = json.loads((tmp_path / 'out' / 'baselines.json').read_text())
+    report = json.loads((out / 'baselines.json').read_text())
     assert report['reference'] == 'uncompressed'
+    assert report['notes'] == ['quick: a check that it works; its figures mean nothing']
+    assert report['bootstrap'] == {'replicates': 20, 'confidence': 0.95}
+    assert (report['data']['images'], report['data']['images_in_split']) == (8, 10)
+    assert len(report['data']['annotations_sha256']) == 16
+    (coded,) = report['models']
+    assert (coded['label'], coded['code_channels']) == ('tiny', 3)
+    assert report['reference_detector']['code_channels'] is None
     # The detector, two bit depths, six settings of features and twelve of JPEG.
     assert len(report['rows']) == 1 + 2 + 6 + 12
     assert {row['images'] for row in report['rows']} == {8}
     assert len(report['equal_precision']) == 2 * 2 * 2
-    with (tmp_path / 'out' / 'baselines.csv').open() as file:
+    with (out / 'baselines.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 21
     assert float(rows[1]['mask_map_value']) == report['rows'][1]['mask_map']['value']
     for name in ('bpfe', 'bytes'):
         for suffix in ('png', 'pdf'):
-            assert (tmp_path / 'out' / f'baselines-{name}.{suffix}').is_file()
-    told = run(*arguments)
-    assert json.loads((tmp_path / 'out' / 'baselines.json').read_text()) == report
+            assert (out / f'baselines-{name}.{suffix}').is_file()
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['quick']
+    run(*arguments)
+    assert json.loads((out / 'baselines.json').read_text()) == report
+    # Another codec behind the same detector is compared with what is measured already.
+    journals = len(list((out / 'journal').iterdir()))
+    with torch.no_grad():
+        run.model.codec.encoder.conv.weight.mul_(0.5)
+    run(*arguments)
+    assert len(list((out / 'journal').iterdir())) == journals + 2
     assert 'no codec TIFF' in run(*arguments, '--codec', 'TIFF', status=1)
 
 
@@ -470,7 +487,10 @@ def test_command_importance(run: Any, dataset: CocoDataset, tmp_path: Path) -> N
     assert 'p2 .. p6' in told
     report = json.loads((tmp_path / 'out' / 'importance.json').read_text())
     mean = sum(report['feature_variances'].values()) / 5
-    assert report['variance'] == pytest.approx(mean / 2)
+    assert report['variance'] == pytest.approx(mean / 2, rel=1e-3)
+    assert report['data']['split'] == 'test'
+    assert report['models'][0]['code_channels'] == 3
+    assert report['notes'] == []
     assert [row['name'] for row in report['sizes']][-1] == 'code, n=4'
     assert (tmp_path / 'out' / 'importance.png').is_file()
 

@@ -28,12 +28,7 @@ from tiny_data import build_small_model, write_data, write_experiment, write_spl
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def write_sweep(folder: Path, **changes: Any) -> Path:
@@ -172,7 +167,7 @@ def test_it_goes_on_and_does_nothing_twice(
 def test_another_detector_is_refused(folder: Path, swept: tuple[Path, str]) -> None:
     save_model(build_small_model(4, seed=5), folder / 'another', half=False)
     told = sweep(folder, swept[0], '--detector', folder / 'another', status=1)
-    assert 'is another detector than the given one' in told
+    assert 'is another detector than the one to start from' in told
 
 
 def test_other_settings_are_refused(folder: Path, swept: tuple[Path, str], tmp_path: Path) -> None:
@@ -205,6 +200,10 @@ def test_a_run_is_taken_for_its_width(
         folder, tmp_path / 'twice', '--run', swept[0] / 'c2', '--run', swept[0] / 'c2', status=1
     )
     assert "both have C'=2" in told
+    told = sweep(
+        folder, tmp_path / 'twice', '--run', swept[0] / 'c2', '--code-channels', '4', status=1
+    )
+    assert "C'=2, which the sweep does not have" in told
     assert 'no shipped model' in sweep(
         folder, tmp_path / 'none', '--run', folder / 'detector', status=1
     )
@@ -223,6 +222,27 @@ def test_quick_trains_a_detector_and_says_what_it_is(folder: Path, tmp_path: Pat
     assert content['quick'] is True
     assert content['notes'] == ['quick: a check that it works; its figures mean nothing']
     assert {step['iterations'] for step in content['steps']} == {2}
+
+
+def test_a_detector_that_was_trained_by_other_settings_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    output, fabric = tmp_path / 'out', launch_fabric('cpu', '32-true')
+    steps = [
+        {'name': 'detector', 'trains': 'detector', 'iterations': 1, 'batch_size': 2},
+        {'name': 'all', 'trains': 'all', 'iterations': 1, 'batch_size': 2},
+    ]
+    path = write_sweep(tmp_path)
+    for count in (1, 1, 2):
+        steps[0]['iterations'] = count
+        write_experiment(tmp_path / 'base.yaml', steps=steps, val_images=0)
+        options: dict[str, Any] = {'workers': 0}
+        if count == 1:
+            place = place_detector(load_sweep(path), folder / 'data', output, fabric, **options)
+            assert load_model(place).msfc is None
+        else:
+            with pytest.raises(ValueError, match='other settings of this experiment'):
+                place_detector(load_sweep(path), folder / 'data', output, fabric, **options)
 
 
 def test_interrupted(

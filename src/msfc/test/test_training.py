@@ -32,9 +32,11 @@ from msfc.training.interrupt import deferred_interrupt
 from msfc.training.log import append_log, plot_curves, read_log, rewind_log
 from msfc.training.trainer import (
     Trainer,
+    TrainingObjective,
     build_model,
     feature_distance,
     learning_rate,
+    make_optimizer,
     prepare,
 )
 from tiny_data import CLASS_NAMES, SPLITS, experiment_values, write_data, write_experiment
@@ -63,12 +65,7 @@ if __name__ == '__main__':
 """
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')
@@ -444,6 +441,42 @@ class TestParts:
         after = dict(trainer.model.named_parameters())
         assert all(torch.equal(v.nan_to_num(), after[k].nan_to_num()) for k, v in before.items())
 
+    def test_losses_are_weighted(self, plan, data):
+        model = build_model(load_experiment(plan), CLASS_NAMES)
+        batch = TrainingBatches(CocoDataset(data, 'train', only_with_objects=True), 2, 0, 's')[0]
+
+        def losses(**changes):
+            step = Step('s', 'all', 1, **changes)
+            prepare(model, step)
+            torch.manual_seed(0)
+            return TrainingObjective(model, step)(batch)
+
+        plain, weighted = losses(), losses(loss_weights={'loss_mask': 2.0})
+        for name, loss in plain.items():
+            factor = 2 if name == 'loss_mask' else 1
+            assert weighted[name].item() == pytest.approx(factor * loss.item(), rel=1e-4)
+        with pytest.raises(ValueError, match=r"no losses \['loss_masks'\] to weight; there are"):
+            losses(loss_weights={'loss_masks': 2.0})
+
+    def test_optimisers(self, plan):
+        model = build_model(load_experiment(plan), CLASS_NAMES)
+        step = Step('s', 'msfc', 1, optimizer='sgd', momentum=0.8, weight_decay=0.1)
+        prepare(model, step)
+        optimizer = make_optimizer(model, step)
+        assert isinstance(optimizer, torch.optim.SGD)
+        (group,) = optimizer.param_groups
+        assert (group['momentum'], group['weight_decay']) == (0.8, 0.1)
+        assert len(group['params']) == len(list(model.codec.parameters()))
+        assert isinstance(make_optimizer(model, Step('s', 'all', 1)), torch.optim.AdamW)
+
+    def test_new_keys_leave_digests_of_older_runs_valid(self, plan):
+        experiment = load_experiment(plan)
+        plain = experiment.steps[0].settings()
+        assert not {'loss_weights', 'optimizer', 'momentum'} & set(plain)
+        step = dataclasses.replace(experiment.steps[0], loss_weights={'loss_mask': 2.0})
+        other = dataclasses.replace(experiment, steps=(step,))
+        assert other.settings_digest(step) != experiment.settings_digest(experiment.steps[0])
+
     def test_other_classes_are_refused(self, plan):
         experiment = load_experiment(plan)
         named = {**experiment.detector, 'class_names': ['fork']}
@@ -538,7 +571,9 @@ class TestExperiment:
         experiment = load_experiment(HERE.parents[2] / 'experiments' / f'{name}.yaml')
         names = [step.name for step in experiment.steps]
         assert names[0] == experiment.steps[0].trains == first
-        assert names[-2:] == ['msfc', 'joint']
+        trains = [step.trains for step in experiment.steps]
+        assert trains[names.index('msfc') :][:2] == ['msfc', 'all']
+        assert set(trains[names.index('joint') :]) == {'all'}
 
     def test_weights_can_be_named_where_the_detector_has_a_file(self, tmp_path):
         values = experiment_values(detector={'type': 'detectron2', 'config_file': 'a.yaml'})
@@ -591,6 +626,11 @@ class TestExperiment:
         ({'warmup': 1.0}, 'warmup must be in'),
         ({'weight_decay': -1}, 'weight_decay and feature_weight'),
         ({'feature_weight': '.nan'}, 'not a number'),
+        ({'loss_weights': {'loss_mask': -1}}, 'the weight of loss_mask must be 0 or more'),
+        ({'loss_weights': {'loss_mask': 'big'}}, "weight of loss_mask is 'big', not a number"),
+        ({'loss_weights': 2}, 'loss_weights is 2, not keys and values'),
+        ({'optimizer': 'adam'}, "optimizer is 'adam', not one of"),
+        ({'momentum': 1.0}, 'momentum must be in'),
         ({'name': '../x'}, 'cannot be the name of a folder'),
         ({'epochs': 3}, r"unknown keys \['epochs'\]"),
     ])

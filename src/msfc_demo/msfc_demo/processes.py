@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
@@ -29,6 +28,9 @@ DOMAINS = range(1, 101)
 
 PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
+
+# Opened here: between fork and exec a process should do next to nothing.
+_LIBC = ctypes.CDLL(None)
 
 
 class NodeError(RuntimeError):
@@ -81,12 +83,7 @@ class NodeProcesses:
         self._logs.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def log(self, name: str) -> Path:
@@ -182,7 +179,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 def _die_with_parent() -> None:
     """End this process, when its parent is killed without a chance to end it (Linux)."""
     if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _status_in_words(status: int) -> str:

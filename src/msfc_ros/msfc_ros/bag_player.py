@@ -48,22 +48,19 @@ class Player(Node):
             name: self.create_publisher(CompressedFeature, name, QOS) for name in names
         }
         self._awaited: tuple[int, int] | None = None
-        if each:
-            for name in names:
-                self.create_subscription(
-                    InstanceArray, output_topic(name, 'instances'), self._result, QOS
-                )
+        self._answers = [output_topic(name, 'instances') for name in names] if each else []
+        for name in self._answers:
+            self.create_subscription(InstanceArray, name, self._result, QOS)
         self._each = each
 
     @property
-    def heard(self) -> bool:
-        """Whether somebody listens to every topic."""
-        return all(publisher.get_subscription_count() for publisher in self._out.values())
-
-    @property
-    def topics(self) -> str:
-        """The topics that are published, in words."""
-        return ', '.join(self._out)
+    def missing(self) -> str:
+        """Who is not there yet, in words; empty if everybody is."""
+        unheard = [name for name, out in self._out.items() if not out.get_subscription_count()]
+        if unheard:
+            return f'nobody subscribed to {", ".join(unheard)}'
+        silent = [name for name in self._answers if not self.count_publishers(name)]
+        return f'nobody publishes {", ".join(silent)}' if silent else ''
 
     @property
     def waits(self) -> bool:
@@ -75,18 +72,23 @@ class Player(Node):
         """Whether nothing is waited for."""
         return self._awaited is None
 
-    def send(self, message: BagMessage) -> None:
-        """Publish a message."""
-        publisher = self._out[self._names[message.topic]]
-        if not (self._restamp or self._each):
-            publisher.publish(message.data)
-            return
-        features = deserialize_message(message.data, CompressedFeature)
+    def send(self, message: BagMessage) -> bool:
+        """Publish a message; return whether it was one."""
+        try:
+            features = deserialize_message(message.data, CompressedFeature)
+        except RuntimeError as error:
+            self.get_logger().warning(
+                f'left out {len(message.data)} bytes on {message.topic} that are no message of '
+                f'this type: {error}'
+            )
+            return False
         if self._restamp:
             features.header.stamp = self.get_clock().now().to_msg()
         if self._each:
             self._awaited = (features.header.stamp.sec, features.header.stamp.nanosec)
-        publisher.publish(features)
+        publisher = self._out[self._names[message.topic]]
+        publisher.publish(features if self._restamp else message.data)
+        return True
 
     def give_up(self) -> None:
         """Wait no longer."""
@@ -120,14 +122,15 @@ def play(
         each: send a message when the instances of the last have come, at no pace.
         restamp: give headers the time of publishing.
         loop: begin again at the end.
-        wait: seconds to wait for subscribers at most.
+        wait: seconds to wait at most for subscribers and, with ``each``, who answers.
 
     Returns:
         How many messages were published.
 
     Raises:
         BagError: if the bag has no compressed features.
-        ValueError: if nobody subscribes in time, or the bag could not be read to its end.
+        ValueError: if nobody subscribes in time or, with ``each``, publishes instances; or the bag
+            could not be read to its end.
     """
     with FeatureBag(path, topics) as bag, tool_context() as stop:
         node = Player(bag, to, each, restamp)
@@ -135,7 +138,7 @@ def play(
         executor.add_node(node)
         performance = _Performance(bag, node, executor, stop)
         try:
-            performance.wait_for_subscribers(wait)
+            performance.wait_for_listeners(wait)
             while True:
                 performance.once(speed, rate)
                 if not loop or stop.is_set() or not performance.sent:
@@ -168,18 +171,18 @@ class _Performance:
         self._stop = stop
         self.sent = 0
 
-    def wait_for_subscribers(self, patience: float) -> None:
-        """Return when there are subscribers, or a signal came.
+    def wait_for_listeners(self, patience: float) -> None:
+        """Return when all who have to be there are, or a signal came.
 
         Raises:
-            ValueError: if there are none in time.
+            ValueError: if one is not there in time.
         """
         end = time.monotonic() + patience
-        while not self._node.heard and not self._stop.is_set():
+        while (missing := self._node.missing) and not self._stop.is_set():
             if time.monotonic() > end:
                 raise ValueError(
-                    f'nobody subscribed to {self._node.topics} within {patience:g} s: is a cloud '
-                    'node there, and is its features topic this one?'
+                    f'{missing} within {patience:g} s: is a cloud node there, and are its topics '
+                    'these?'
                 )
             self._executor.spin_once(timeout_sec=0.05)
 
@@ -194,9 +197,9 @@ class _Performance:
             self.pause(due)
             if self._stop.is_set():
                 return
-            self._node.send(message)
-            self.sent += 1
-            self._wait_for_result()
+            if self._node.send(message):
+                self.sent += 1
+                self._wait_for_result()
 
     def pause(self, until: float) -> None:
         """Spin until a time of the steady clock, or a signal."""

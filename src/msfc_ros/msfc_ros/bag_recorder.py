@@ -12,6 +12,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.validate_topic_name import validate_topic_name
 
 from msfc.bags.definitions import FEATURES
 from msfc.bags.writing import BagWriter
@@ -19,6 +20,9 @@ from msfc_ros.tool import tool_context
 
 DISCOVERY_PERIOD = 0.5
 """Seconds between two looks for topics."""
+
+SILENCE = 5.0
+"""Seconds after which it says that there is nothing to record yet."""
 
 DEPTH = 100
 """Messages that may wait while the disk is slow."""
@@ -29,7 +33,7 @@ class Recorder(Node):
 
     Args:
         writer: the bag.
-        topics: fully qualified names of the topics; by default every one of the type.
+        topics: names of the topics; by default every one of the type.
         limit: messages after which it records no more; 0 for no limit.
     """
 
@@ -39,9 +43,9 @@ class Recorder(Node):
         self._topics = tuple(self.resolve_topic_name(topic) for topic in topics)
         self._limit = limit
         self._recorded: set[str] = set()
-        self.create_timer(
-            DISCOVERY_PERIOD, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DISCOVERY_PERIOD, self._tick, clock=steady)
+        self._patience = self.create_timer(SILENCE, self._tell_what_is_missing, clock=steady)
 
     @property
     def complete(self) -> bool:
@@ -78,6 +82,13 @@ class Recorder(Node):
             )
             self.get_logger().info(f'recording {topic}')
 
+    def _tell_what_is_missing(self) -> None:
+        self.destroy_timer(self._patience)
+        missing = [topic for topic in self._topics if topic not in self._recorded]
+        if missing or not self._recorded:
+            what = ', '.join(missing) or f'a topic of type {FEATURES}'
+            self.get_logger().warning(f'nobody publishes {what} yet: waiting')
+
     def _tick(self) -> None:
         self.discover()
         # Also while nothing comes.
@@ -108,18 +119,21 @@ def record(
         How many messages were recorded.
 
     Raises:
-        ValueError: if the bag exists.
+        ValueError: if the bag exists, or a topic's name is not valid.
         OSError: if it cannot be written; what was written up to then can be read.
     """
-    with tool_context() as stop, BagWriter(output) as writer:
-        node = Recorder(writer, topics, frames)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        end = time.monotonic() + duration if duration else float('inf')
-        try:
-            while not stop.is_set() and not node.complete and time.monotonic() < end:
-                executor.spin_once(timeout_sec=0.1)
-        finally:
-            executor.shutdown()
-            node.destroy_node()
-        return writer.count
+    with tool_context() as stop:
+        for topic in topics:
+            validate_topic_name(topic)
+        with BagWriter(output) as writer:
+            node = Recorder(writer, topics, frames)
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            end = time.monotonic() + duration if duration else float('inf')
+            try:
+                while not stop.is_set() and not node.complete and time.monotonic() < end:
+                    executor.spin_once(timeout_sec=0.1)
+            finally:
+                executor.shutdown()
+                node.destroy_node()
+            return writer.count

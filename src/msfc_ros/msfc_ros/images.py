@@ -38,6 +38,7 @@ def image_to_message(image: NDArray[Any], header: Header, encoding: str) -> Imag
         width=pixels.shape[1],
         encoding=encoding,
         is_bigendian=0,
-        step=pixels.strides[0],
+        # Of an only row NumPy's stride may be any number.
+        step=pixels.nbytes // max(len(pixels), 1),
         data=to_bytes_field(little.reshape(-1).view(np.uint8)),
     )

@@ -52,17 +52,7 @@ def instances_to_message(
         class_names: names of the classes, by label.
     """
     found = [
-        Instance(
-            id=record.id,
-            class_id=record.class_id,
-            class_name=record.class_name,
-            score=record.score,
-            x=record.x,
-            y=record.y,
-            width=record.width,
-            height=record.height,
-            mask=to_bytes_field(record.mask),
-        )
+        Instance(**{**vars(record), 'mask': to_bytes_field(record.mask)})
         for record in instance_records(instances, size, class_names)
     ]
     return InstanceArray(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -116,20 +117,8 @@ def create_subscription(
     Raises:
         ValueError: if an override is not valid.
     """
-    # rclpy writes the overrides into the profile that it is given.
-    profile = copy.copy(qos)
-
-    def create() -> Any:
-        return node.create_subscription(
-            message_type,
-            topic,
-            callback,
-            profile,
-            event_callbacks=subscription_events(node, topic, profile),
-            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=_check_overrides),
-        )
-
-    return _with_overrides(node, topic, create)
+    create = partial(node.create_subscription, message_type, topic, callback)
+    return _with_overrides(node, topic, qos, create, subscription_events)
 
 
 def create_publisher(node: Any, message_type: type, topic: str, qos: QoSProfile) -> Any:
@@ -144,23 +133,25 @@ def create_publisher(node: Any, message_type: type, topic: str, qos: QoSProfile)
     Raises:
         ValueError: if an override is not valid.
     """
-    profile = copy.copy(qos)
+    create = partial(node.create_lifecycle_publisher, message_type, topic)
+    return _with_overrides(node, topic, qos, create, publisher_events)
 
-    def create() -> Any:
-        return node.create_lifecycle_publisher(
-            message_type,
-            topic,
+
+def _with_overrides(
+    node: Node,
+    topic: str,
+    qos: QoSProfile,
+    create: Callable[..., Any],
+    events: Callable[[Node, str, QoSProfile], Any],
+) -> Any:
+    # rclpy writes the overrides into the profile that it is given.
+    profile = copy.copy(qos)
+    try:
+        return create(
             profile,
-            event_callbacks=publisher_events(node, topic, profile),
+            event_callbacks=events(node, topic, profile),
             qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=_check_overrides),
         )
-
-    return _with_overrides(node, topic, create)
-
-
-def _with_overrides(node: Node, topic: str, create: Callable[[], Any]) -> Any:
-    try:
-        return create()
     except (RuntimeError, InvalidQosOverridesError, ParameterException) as error:
         name = node.resolve_topic_name(topic)
         raise ValueError(f"topic '{name}' cannot have this QoS: {error}") from error

@@ -9,12 +9,22 @@ from contextlib import contextmanager
 from types import FrameType
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.exceptions import NameValidationException
 from rclpy.signals import SignalHandlerOptions
+
+from msfc_ros.security import check_security
 
 
 @contextmanager
 def tool_context() -> Iterator[threading.Event]:
-    """Start rclpy; the event is set by SIGINT or SIGTERM, and a second signal ends the process."""
+    """Start rclpy; the event is set by SIGINT or SIGTERM, and a second signal ends the process.
+
+    Raises:
+        ValueError: if ROS 2 cannot start or, inside the context, cannot do what it is asked to: a
+            topic has no valid name, say, or security has no keys.
+    """
+    check_security()
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -24,9 +34,11 @@ def tool_context() -> Iterator[threading.Event]:
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
     }
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         yield stop
+    except (RCLError, NameValidationException) as error:
+        raise ValueError(f'ROS 2 refuses this: {error}') from error
     finally:
         rclpy.try_shutdown()
         for number, handler in before.items():

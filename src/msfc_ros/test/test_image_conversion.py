@@ -414,6 +414,11 @@ def test_sixteen_bits_are_written_little_endian():
     assert (message.step, message.is_bigendian) == (4, 0)
 
 
+def test_an_only_row_is_packed():
+    pixels = RNG.integers(0, 256, (6, 8), dtype=np.uint8)
+    assert image_to_message(pixels[:1, :5], Header(), 'mono8').step == 5
+
+
 def test_image_of_a_slice_is_packed():
     pixels = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     message = image_to_message(pixels[::2, 1:5], Header(frame_id='c'), 'bgr8')

@@ -13,21 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from msfc_msgs.msg import InstanceArray
 from rclpy.serialization import deserialize_message, serialize_message
-from rosbags.rosbag2 import (
-    CompressionFormat,
-    CompressionMode,
-    Reader,
-    ReaderError,
-    StoragePlugin,
-    Writer,
-)
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, CompressedImage
+
+from msfc.bags.definitions import typestore
+from msfc.bags.writing import BAG_VERSION
+from msfc_ros.image_conversion import ImageError, compressed_image_to_bgr
 
 TOPICS: dict[str, tuple[type, str]] = {
     'image_raw/compressed': (CompressedImage, 'sensor_msgs/msg/CompressedImage'),
@@ -37,9 +32,6 @@ TOPICS: dict[str, tuple[type, str]] = {
 """Topics of a clip, with their types."""
 
 IMAGE, INFO, TRUTH = TOPICS
-
-BAG_VERSION = 9
-"""Version of rosbag2's metadata; Jazzy writes 9."""
 
 DEFAULT_CLIP = 'tabletop'
 
@@ -62,10 +54,11 @@ class ClipFrame:
         Raises:
             ClipError: if it is damaged or has another size than the calibration and the truth.
         """
-        image = cv2.imdecode(np.frombuffer(self.image.data, np.uint8), cv2.IMREAD_COLOR)
+        try:
+            image = compressed_image_to_bgr(self.image)
+        except ImageError as error:
+            raise ClipError(f'an image of the clip is damaged: {error}') from error
         info, truth = self.camera_info, self.ground_truth
-        if image is None:
-            raise ClipError('an image of the clip is damaged')
         sizes = {
             image.shape[:2],
             (info.height, info.width),
@@ -97,11 +90,7 @@ def write_clip(path: Path, frames: Iterable[ClipFrame]) -> int:
     if path.exists():
         raise ClipError(f'{path} exists already')
     path.parent.mkdir(parents=True, exist_ok=True)
-    store = get_typestore(Stores.ROS2_JAZZY)
-    folder = Path(get_package_share_directory('msfc_msgs')) / 'msg'
-    for definition in ('Instance', 'InstanceArray'):
-        text = (folder / f'{definition}.msg').read_text()
-        store.register(get_types_from_msg(text, f'msfc_msgs/msg/{definition}'))
+    store = typestore()
     writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
     # Storage compression is what every player of MCAP undoes by itself.
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
@@ -144,7 +133,7 @@ def read_clip(path: Path) -> list[ClipFrame]:
                     message = deserialize_message(bytes(data), TOPICS[topic][0])
                     stamp = message.header.stamp
                     frames.setdefault((stamp.sec, stamp.nanosec), {})[topic] = message
-    except (ReaderError, OSError) as error:
+    except Exception as error:  # rosbags lets its decompressors' errors through
         raise ClipError(f'cannot read the clip {path}: {error}') from error
     complete = [
         ClipFrame(parts[IMAGE], parts[INFO], parts[TRUTH])

@@ -46,10 +46,12 @@ class ClipPlayer(StreamNode):
         """Read the clip and return its frames.
 
         Raises:
-            ClipError: if the clip cannot be read.
+            ClipError: if the clip cannot be read, or a picture of it is damaged.
         """
         shipped = shipped_clip(self._clip)
         clip = read_clip(shipped if shipped.is_dir() else Path(self._clip))
+        for frame in clip:
+            frame.decode()
         self.get_logger().info(f"clip '{self._clip}': {len(clip)} frames")
         rounds = repeat(clip) if self._loop else (clip,)
         return map(_camera_frame, chain.from_iterable(rounds))

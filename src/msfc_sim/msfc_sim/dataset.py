@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from msfc.journal import write_atomically
 from msfc_sim.objects import CLASS_NAMES
 from msfc_sim.scene import (
     FRAMES_PER_SCENE,
@@ -50,12 +51,6 @@ def annotate(frame: Frame) -> list[Annotation]:
     return annotations
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix('.part')
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
 def write_scene(root: Path, split: str, scene: int) -> None:
     """Render one scene: its images as PNG, then its annotations as the mark of completion."""
     folder = root / split
@@ -63,13 +58,13 @@ def write_scene(root: Path, split: str, scene: int) -> None:
     for k, frame in enumerate(frames(split, scene)):
         name = f'{scene * FRAMES_PER_SCENE + k:06d}.png'
         encoded = cv2.imencode('.png', cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))[1]
-        _write_atomically(folder / name, encoded.tobytes())
+        write_atomically(folder / name, encoded.tobytes())
         height, width = frame.image.shape[:2]
         parts.append({
             'image': {'file_name': name, 'height': height, 'width': width},
             'annotations': annotate(frame),
         })
-    _write_atomically(_scene_file(root, split, scene), json.dumps(parts).encode())
+    write_atomically(_scene_file(root, split, scene), json.dumps(parts))
 
 
 def _scene_file(root: Path, split: str, scene: int) -> Path:
@@ -101,8 +96,7 @@ def _merge(root: Path, split: str, images: int) -> Path:
                     'id': len(coco['annotations']) + 1, 'image_id': image_id, **annotation
                 })
     path = root / 'annotations' / f'instances_{split}.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(path, json.dumps(coco).encode())
+    write_atomically(path, json.dumps(coco))
     return path
 
 
@@ -136,8 +130,7 @@ def write_dataset(
             raise ValueError(f'{split}: {count} images asked for; give 0 or more')
     todo = []
     for split, count in counts.items():
-        (root / split).mkdir(parents=True, exist_ok=True)
-        (root / 'scenes' / split).mkdir(parents=True, exist_ok=True)
+        (root / split).mkdir(parents=True, exist_ok=True)  # also of no images
         for scene in range(-(-count // FRAMES_PER_SCENE)):
             if not _scene_file(root, split, scene).exists():
                 todo.append((root, split, scene))
@@ -148,9 +141,14 @@ def write_dataset(
     # A fresh interpreter per worker: OpenGL contexts do not survive a fork.
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
-        for future in as_completed([pool.submit(write_scene, *job) for job in todo]):
-            future.result()
-            done += FRAMES_PER_SCENE
-            if progress:
-                progress(done, total)
+        try:
+            for future in as_completed([pool.submit(write_scene, *job) for job in todo]):
+                future.result()
+                done += FRAMES_PER_SCENE
+                if progress:
+                    progress(done, total)
+        except BaseException:
+            # Else what failed is told when all the others are done.
+            pool.shutdown(cancel_futures=True)
+            raise
     return {split: _merge(root, split, count) for split, count in counts.items()}

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from msfc_ros.images import to_bytes_field
-from msfc_sim.clip import ClipError, ClipFrame, write_clip
+from msfc_sim.clip import ClipFrame, write_clip
 from msfc_sim.messages import camera_info_message, ground_truth_message
 from msfc_sim.objects import CLASS_NAMES
 from msfc_sim.path import Shot
@@ -80,7 +80,7 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     try:
         count = write_clip(options.output, frames)
-    except ClipError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f'record_clip: {error}')
     size = sum(path.stat().st_size for path in options.output.iterdir())
     print(f'{options.output}: {count} frames, {size / 1e6:.2f} MB')

@@ -86,6 +86,17 @@ def test_clip_ends_or_begins_again(probe, start, tmp_path):
     probe.wait(lambda: len(images) == 7, 'five more')
 
 
+def test_damaged_picture_is_found_before_the_start(ros, capfd, tmp_path):
+    from msfc_sim.clip import write_clip
+
+    frames = read_clip(shipped_clip())[:2]
+    frames[1].image.data = frames[1].image.data[:5000]
+    write_clip(tmp_path / 'damaged', frames)
+    with make_node(ClipPlayer, clip=str(tmp_path / 'damaged')) as node:
+        assert not node.start()
+        assert 'an image of the clip is damaged' in capfd.readouterr().err
+
+
 def test_clip_that_is_not_there(ros, capfd):
     with make_node(ClipPlayer, clip='no_such_clip') as node:
         assert not node.start()

@@ -92,8 +92,21 @@ def test_damaged_clip(tmp_path):
         read_clip(copy)
 
 
-def test_damaged_image(shipped):
+def test_damaged_chunk(tmp_path):
+    copy = tmp_path / 'tabletop'
+    shutil.copytree(shipped_clip(), copy)
+    file = copy / 'tabletop.mcap'
+    data = bytearray(file.read_bytes())
+    chunk = data.index(b'\x28\xb5\x2f\xfd', 500_000)  # by zstd's magic number
+    data[chunk : chunk + 100] = bytes(100)
+    file.write_bytes(data)
+    with pytest.raises(ClipError, match='cannot read the clip'):
+        read_clip(copy)
+
+
+@pytest.mark.parametrize('length', [0, 10, 5000])
+def test_damaged_image(length):
     frame = read_clip(shipped_clip())[0]
-    frame.image.data = frame.image.data[:10]
+    frame.image.data = frame.image.data[:length]
     with pytest.raises(ClipError, match='damaged'):
         frame.decode()

@@ -1,10 +1,13 @@
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from msfc_sim import dataset as module
 from msfc_sim.dataset import write_dataset
 from msfc_sim.objects import CLASS_NAMES
 from msfc_sim.scene import FRAMES_PER_SCENE, MIN_MASK_AREA, SPLITS
@@ -68,6 +71,24 @@ def test_broken_off_and_resumed(dataset, tmp_path):
     assert [path.stat().st_mtime_ns for path in kept] == before
     for split, path in files.items():
         assert again[split].read_bytes() == path.read_bytes()
+
+
+def test_a_failure_is_told_at_once(tmp_path, monkeypatch):
+    begun = []
+
+    def write_scene(root, split, scene):
+        begun.append(scene)
+        time.sleep(0.01)
+        if not scene:
+            raise OSError('no space left')
+
+    monkeypatch.setattr(module, 'write_scene', write_scene)
+    monkeypatch.setattr(
+        module, 'ProcessPoolExecutor', lambda workers, mp_context: ThreadPoolExecutor(workers)
+    )
+    with pytest.raises(OSError, match='no space left'):
+        write_dataset(tmp_path, {'train': 500 * FRAMES_PER_SCENE}, 1)
+    assert len(begun) < 500
 
 
 def test_what_is_refused(tmp_path):

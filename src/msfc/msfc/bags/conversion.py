@@ -57,17 +57,7 @@ def instances_message(
     """
     types = typestore().types
     found = [
-        types['msfc_msgs/msg/Instance'](
-            id=record.id,
-            class_id=record.class_id,
-            class_name=record.class_name,
-            score=record.score,
-            x=record.x,
-            y=record.y,
-            width=record.width,
-            height=record.height,
-            mask=record.mask,
-        )
+        types['msfc_msgs/msg/Instance'](**vars(record))
         for record in instance_records(instances, size, class_names)
     ]
     return types[INSTANCES](
@@ -78,14 +68,7 @@ def instances_message(
 def labels_message(
     model: str, class_names: Sequence[str], score_threshold: float, stamp: int
 ) -> Any:
-    """Make a ``LabelInfo``: what the class indices mean.
-
-    Args:
-        model: fingerprint of the model.
-        class_names: names of the classes, by label.
-        score_threshold: instances with a lower score are left out.
-        stamp: since when, in nanoseconds.
-    """
+    """Make a ``LabelInfo`` as the cloud node does, holding since ``stamp`` (nanoseconds)."""
     types = typestore().types
     classes = [
         types['msfc_msgs/msg/LabelClass'](class_id=index, class_name=name)

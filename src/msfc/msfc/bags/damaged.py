@@ -1,7 +1,9 @@
 """MCAP files without an end: what a robot that lost its power leaves, or a copy that broke off.
 
 ``rosbags`` reads files that are complete. :class:`MendedFile` shows it a broken one as complete:
-all records up to the break, then an empty summary (MCAP specification, "Footer").
+all records up to the break, then an empty summary (MCAP specification, "Footer"). The break is
+where the file ends, or the first chunk that is not whole inside: after a loss of power blocks of
+zeros may stand before the end.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import BinaryIO
 
+from rosbags.rosbag2.storage_mcap import decompress
+
 MAGIC = b'\x89MCAP0\r\n'
 CHUNK, DATA_END, FOOTER = 0x06, 0x0F, 0x02
 
 _RECORD = struct.Struct('<BQ')
 _CHUNK_START = struct.Struct('<QQQII')
+_LENGTH = struct.Struct('<Q')
 _TAIL = (
     _RECORD.pack(DATA_END, 4) + bytes(4) + _RECORD.pack(FOOTER, 20) + bytes(20) + MAGIC
 )
@@ -83,8 +88,24 @@ def _walk(file: BinaryIO, start: int, size: int) -> tuple[int, int]:
         kind, length = _RECORD.unpack(file.read(_RECORD.size))
         if kind in (0, DATA_END, FOOTER) or start + _RECORD.size + length > size:
             return start, kind
+        if kind == CHUNK and not _is_whole(file.read(length)):
+            return start, kind
         start += _RECORD.size + length
     return start, 0
+
+
+def _is_whole(chunk: bytes) -> bool:
+    """Return whether the content of a chunk's record can be unpacked and consists of records."""
+    try:
+        _, _, size, crc, length = _CHUNK_START.unpack_from(chunk)
+        place = _CHUNK_START.size + length
+        compression = chunk[_CHUNK_START.size : place].decode('ascii')
+        (length,) = _LENGTH.unpack_from(chunk, place)
+        place += _LENGTH.size
+        records = decompress(chunk[place : place + length], compression, size, crc)
+    except Exception:  # rosbags lets its decompressors' errors through
+        return False
+    return _walk(io.BytesIO(records), 0, size)[0] == size
 
 
 class _Joined(io.RawIOBase):

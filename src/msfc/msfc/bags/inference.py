@@ -203,7 +203,7 @@ class _Work:
         identity: what the result depends on.
 
     Raises:
-        ValueError: if another run's work is there.
+        ValueError: if another run's work is there, or something else.
     """
 
     def __init__(self, output: Path, identity: dict[str, object]) -> None:
@@ -221,6 +221,12 @@ class _Work:
         else:
             self._folder.mkdir(parents=True, exist_ok=True)
             partial = note.with_suffix('.tmp')
+            if any(path != partial for path in self._folder.iterdir()):
+                # It is removed in the end.
+                raise ValueError(
+                    f'{self._folder} is needed for the work and holds something else: move it '
+                    'away, or name another output'
+                )
             partial.write_text(json.dumps(identity, indent=2) + '\n')
             partial.replace(note)
         self._before = sorted(

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.typesys import (
     Stores,
     TypesysError,
@@ -82,12 +82,7 @@ class FeatureBag:
     def __enter__(self) -> FeatureBag:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -113,13 +108,16 @@ class FeatureBag:
         return sum(file.stat().st_size for file in files)
 
     def messages(self) -> Iterator[BagMessage]:
-        """Yield the messages, in the order in which they were recorded, as far as readable."""
+        """Yield the messages as far as readable: by their times, or without an index as written.
+
+        The times need not rise there: two topics may overtake each other, a clock may be set back.
+        """
         for reader in self._readers:
             wanted = [c for c in reader.connections if self._is_wanted(c)]
             if not wanted:
                 continue
             try:
-                for connection, time, data in reader.messages(wanted):
+                for connection, time, data in _read(reader, wanted):
                     yield BagMessage(connection.topic, time, bytes(data))
             except GeneratorExit:
                 raise
@@ -166,7 +164,12 @@ class FeatureBag:
         files = [self.path] if self.path.is_file() else _storage_files(self.path)
         for file in files:
             try:
-                readers.append(self._stack.enter_context(_open_file(file)))
+                try:
+                    readers.append(self._stack.enter_context(Reader(file)))
+                except Exception:  # as above
+                    if file.suffix != '.mcap':
+                        raise
+                    readers.append(self._stack.enter_context(Reader(MendedFile(file))))
             except Exception as error:  # as above
                 failures.append(f'{file.name}: {error}')
         if not readers:
@@ -217,20 +220,14 @@ class FeatureBag:
         return typestore()
 
 
-def _open_file(file: Path) -> Reader:
-    """Open a storage file, a broken one as far as it goes."""
-    try:
-        reader = Reader(file)
-        reader.open()
-    except Exception:
-        if file.suffix != '.mcap':
-            raise
-        reader = Reader(MendedFile(file))
-        reader.open()
-    # Reader opens itself on entering, so hand over one that is closed.
-    path = reader.path
-    reader.close()
-    return Reader(path)
+def _read(reader: Reader, wanted: Sequence[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+    """Yield a reader's messages."""
+    storage = reader.storage
+    if isinstance(storage, McapReader) and not storage.chunks:
+        # Its messages() ends at the first that is older than the one before.
+        yield from storage.messages_scan(wanted)
+    else:
+        yield from reader.messages(wanted)
 
 
 def _storage_files(folder: Path, any_kind: bool = False) -> list[Path]:

@@ -72,7 +72,7 @@ class TopicSummary:
         )
         sequence, payload_bytes, model = message.sequence, len(message.data), message.model
         self._first = time if self._first is None else self._first
-        self.seconds = (time - self._first) * 1e-9
+        self.seconds = max(self.seconds, (time - self._first) * 1e-9)
         self.messages += 1
         self.message_bytes += length
         self.payload_bytes += payload_bytes

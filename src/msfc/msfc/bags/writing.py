@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rosbags.interfaces import (
@@ -24,7 +24,7 @@ BAG_VERSION = 9
 """Version of rosbag2's metadata; Jazzy writes 9."""
 
 FLUSH_PERIOD = 2.0
-"""Seconds after which what was written is handed to the system: all that a kill can cost."""
+"""Seconds after which what was written goes to the disk: all that a loss of power can cost."""
 
 
 def qos(*, latched: bool = False) -> Qos:
@@ -69,12 +69,7 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def add_topic(self, topic: str, kind: str, offered: Sequence[Qos] = ()) -> None:
@@ -101,11 +96,12 @@ class BagWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what was written to the system, as a chunk that can be read by itself."""
+        """Bring what was written to the disk, as a chunk that can be read by itself."""
         storage: Any = self._writer.storage
         if storage.chunk.msgs:
             storage.close_chunk()
         storage.bio.flush()
+        os.fsync(storage.bio.fileno())
         self._flushed = time.monotonic()
 
     def close(self) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +17,14 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from msfc.data.files import is_cut_off
 from msfc.detectors.base import Targets
+
+_NEEDED = {
+    'images': ('id', 'file_name', 'height', 'width'),
+    'annotations': ('id', 'image_id', 'category_id'),
+    'categories': ('id', 'name'),
+}
 
 
 @dataclass(frozen=True)
@@ -40,25 +50,93 @@ class Example:
         return Example(self.image_id, self.image.flip(-1), targets)
 
 
-def read_annotations(path: Path) -> COCO:
-    """Read a COCO annotation file without pycocotools' chatter.
+def read_coco(path: Path) -> dict[str, Any]:
+    """Read a COCO annotation file; its form is checked, not what it says.
+
+    Returns:
+        ``images``, ``annotations`` and ``categories``, lists of entries that have ids and what
+        else is needed to know one by, and whatever else the file has.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a COCO annotation file.
+        ValueError: it is not a COCO annotation file for instances.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is missing')
+    where = f'{path} is not a COCO annotation file'
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f'{where}: not JSON ({error})') from error
+    if not isinstance(data, dict) or any(not isinstance(data.get(part), list) for part in _NEEDED):
+        raise ValueError(f'{where}: it needs {", ".join(_NEEDED)}')
+    for part, needed in _NEEDED.items():
+        for entry in data[part]:
+            if not isinstance(entry, dict):
+                raise ValueError(f'{where}: an entry of {part} is {entry!r}')
+            lacking = [name for name in needed if name not in entry]
+            if lacking:
+                raise ValueError(f'{where}: an entry of {part} has no {", ".join(lacking)}')
+            for name in needed:
+                if name.endswith('id') and not isinstance(entry[name], (int, str)):
+                    raise ValueError(f'{where}: an entry of {part} has the {name} {entry[name]!r}')
+    for entry in data['images']:
+        for side in ('height', 'width'):
+            if not isinstance(entry[side], int) or entry[side] < 1:
+                raise ValueError(f'{where}: an image has the {side} {entry[side]!r}')
+    return data
+
+
+def read_annotations(path: Path) -> COCO:
+    """Read a COCO annotation file to train and to measure with, without pycocotools' chatter.
+
+    What pycocotools needs and other programs leave out is added: ``iscrowd`` (0) and ``area`` (the
+    box's; the figures taken here are of all sizes together). Where annotations' ids are not unique
+    whole numbers above 0 they are numbered anew: pycocotools takes an object of id 0 for one that
+    was never found, and of two of one id it loses one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a COCO annotation file, or has an entry that is of no use.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f'{path} is missing: write the data first (msfc data tabletop --help), or give --data'
         )
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
-        missing = {'images', 'annotations', 'categories'} - set(coco.dataset)
-    except (ValueError, AssertionError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is not a COCO annotation file: {error}') from error
-    if missing:
-        raise ValueError(f'{path} is not a COCO annotation file: no {", ".join(sorted(missing))}')
+    data = read_coco(path)
+    advice = 'msfc data coco writes a set without such'
+    for part in ('images', 'categories'):
+        ids = Counter(entry['id'] for entry in data[part])
+        twice = [key for key, count in ids.items() if count > 1]
+        if twice:
+            raise ValueError(f'{path}: id {twice[0]} is there twice in {part}: {advice}')
+    known = {entry['id'] for entry in data['categories']}
+    for entry in data['annotations']:
+        box = entry.get('bbox')
+        if entry['category_id'] not in known:
+            fault = 'no category of the file'
+        elif not (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(isinstance(side, (int, float)) for side in box)
+        ):
+            fault = 'no box'
+        elif not isinstance(entry.get('segmentation'), (list, dict)):
+            fault = 'no mask'
+        else:
+            entry['iscrowd'] = int(bool(entry.get('iscrowd')))
+            if not isinstance(entry.get('area'), (int, float)):
+                entry['area'] = box[2] * box[3]
+            continue
+        raise ValueError(f'{path}: annotation {entry["id"]} has {fault}: {advice}')
+    ids = Counter(entry['id'] for entry in data['annotations'])
+    if any(count > 1 or not isinstance(key, int) or key < 1 for key, count in ids.items()):
+        for number, entry in enumerate(data['annotations'], start=1):
+            entry['id'] = number
+    coco = COCO()
+    coco.dataset = data
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
     return coco
 
 
@@ -102,11 +180,20 @@ class CocoDataset(Dataset[Example]):
 
         Raises:
             FileNotFoundError: it is missing or no image.
+            ValueError: it is cut off, or has another size than the annotations say.
         """
-        path = self.images / self.coco.imgs[self.image_ids[index]]['file_name']
+        entry = self.coco.imgs[self.image_ids[index]]
+        path = self.images / entry['file_name']
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise FileNotFoundError(f'{path} is missing or not an image')
+        if is_cut_off(path):
+            raise ValueError(f'{path} is cut off: msfc data coco writes a set without such images')
+        if image.shape[:2] != (entry['height'], entry['width']):
+            raise ValueError(
+                f'{path} is {image.shape[1]} x {image.shape[0]} pixels, '
+                f'the annotations say {entry["width"]} x {entry["height"]}'
+            )
         return image
 
     def __getitem__(self, index: int) -> Example:
@@ -114,17 +201,10 @@ class CocoDataset(Dataset[Example]):
 
         Raises:
             FileNotFoundError: the image is missing or no image.
-            ValueError: it has another size than the annotations say.
+            ValueError: it is cut off, or has another size than the annotations say.
         """
         image_id = self.image_ids[index]
         image = cv2.cvtColor(self.read_image(index), cv2.COLOR_BGR2RGB)
-        entry = self.coco.imgs[image_id]
-        if image.shape[:2] != (entry['height'], entry['width']):
-            path = self.images / entry['file_name']
-            raise ValueError(
-                f'{path} is {image.shape[1]} x {image.shape[0]} pixels, '
-                f'the annotations say {entry["width"]} x {entry["height"]}'
-            )
         objects = self._objects(image_id)
         boxes = np.array([found['bbox'] for found in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]

@@ -12,7 +12,8 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from msfc.data.openimages import hash_of, image_size, place_image
+from msfc.data.coco import read_coco
+from msfc.data.files import hash_of, image_size, is_cut_off, place_image, write_list
 from msfc.journal import Journal, journal_path, write_atomically
 
 BOX_SLACK = 1.0  # pixels that a box may be out of its image: COCO's own are, by rounding
@@ -79,34 +80,6 @@ class CocoReport:
         return lines
 
 
-def read_coco(path: Path) -> dict[str, Any]:
-    """Read an annotation file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a COCO annotation file for instances.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing')
-    try:
-        data = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f'{path} is not JSON: {error}') from error
-    parts = ('images', 'annotations', 'categories')
-    if not isinstance(data, dict) or any(not isinstance(data.get(part), list) for part in parts):
-        raise ValueError(f'{path} is not a COCO annotation file: it needs {", ".join(parts)}')
-    for part, needed in (
-        ('images', ('id', 'file_name', 'height', 'width')),
-        ('annotations', ('id', 'image_id', 'category_id')),
-        ('categories', ('id', 'name')),
-    ):
-        for entry in data[part]:
-            lacking = [name for name in needed if name not in entry]
-            if lacking:
-                raise ValueError(f'{path}: an entry of {part} has no {", ".join(lacking)}')
-    return data
-
-
 def write_subset(
     annotations: Path,
     images: Path,
@@ -119,6 +92,9 @@ def write_subset(
     progress: Progress | None = None,
 ) -> CocoReport:
     """Check a COCO data set and write the sound part of it, or a subset.
+
+    Of images, name, file, size and end are checked, not all that lies between
+    (:func:`msfc.data.files.is_cut_off`); of annotations, ids, box and mask.
 
     The images of a subset are those with the least hash of their file name, so that a larger
     subset has all images of a smaller one. Category and image ids stay as they are. A run that
@@ -238,10 +214,14 @@ def _segmentation_fault(segmentation: Any, rows: int, columns: int) -> str | Non
                 return 'the mask is no list of polygons'
             if len(polygon) < 6 or len(polygon) % 2:
                 return 'a polygon has no three corners'
+            # pycocotools draws the whole outline, however far out it is.
+            for numbers, side in ((polygon[::2], columns), (polygon[1::2], rows)):
+                if min(numbers) < -side or max(numbers) > 2 * side:
+                    return 'a polygon leaves the image'
         return None
     if not isinstance(segmentation, dict) or not {'size', 'counts'} <= set(segmentation):
         return 'there is no mask'
-    if list(segmentation['size']) != [rows, columns]:
+    if segmentation['size'] != [rows, columns]:
         return "the mask has not its image's size"
     counts = segmentation['counts']
     if isinstance(counts, list):
@@ -334,12 +314,12 @@ def _check_images(
 ) -> list[dict[str, Any]]:
     """Return the entries of images that are sound, ``count`` at most, with the images placed.
 
-    Opening a hundred thousand images takes minutes, so sizes are kept in a journal.
+    Opening a hundred thousand images takes minutes, so what was found is kept in a journal.
     """
     wanted = len(candidates) if count is None else min(count, len(candidates))
     written: list[dict[str, Any]] = []
     path = journal_path(
-        output / 'annotations' / '.journal', f'sizes-{split}', {'images': str(images.resolve())}
+        output / 'annotations' / '.journal', f'images-{split}', {'images': str(images.resolve())}
     )
     with Journal(path) as journal:
         for entry in candidates:
@@ -369,27 +349,31 @@ def _image_fault(entry: dict[str, Any], images: Path, journal: Journal) -> str |
     stamp = [state.st_size, state.st_mtime_ns]
     known = journal.get(name)
     if known is None or known['stamp'] != stamp:
-        try:
-            size: list[int] | None = list(image_size(path))
-        except OSError:
-            size = None
-        known = {'stamp': stamp, 'size': size}
+        known = {'stamp': stamp, **_look_at(path)}
         journal.write(name, known)
     if known['size'] is None:
         return 'the file is no image'
+    if known['cut_off']:
+        return 'the file is cut off'
     if known['size'] != [entry['height'], entry['width']]:
         return 'the file has another size than the annotation file says'
     return None
 
 
+def _look_at(path: Path) -> dict[str, Any]:
+    """Return what the journal has of an image: its size, None if it is none, and its end."""
+    try:
+        return {'size': list(image_size(path)), 'cut_off': is_cut_off(path)}
+    except OSError:
+        return {'size': None, 'cut_off': False}
+
+
 def _write_report(
     output: Path, split: str, report: CocoReport, problems: list[Problem]
 ) -> None:
-    path = output / f'problems_{split}.csv'
-    path.unlink(missing_ok=True)
-    if problems:
-        lines = ['kind,key,reason', *(f'{k.kind},{k.key},{k.reason}' for k in problems)]
-        write_atomically(path, '\n'.join(lines) + '\n')
-        report.problem_list = path.name
+    report.problem_list = write_list(
+        output / f'problems_{split}.csv', ('kind', 'key', 'reason'),
+        [(k.kind, k.key, k.reason) for k in problems],
+    )
     text = json.dumps(report.to_dict(), indent=2) + '\n'
     write_atomically(output / f'report_{split}.json', text)

@@ -534,9 +534,12 @@ def _is_done(journal: Journal, image: str, disk: _Disk) -> bool:
     )
 
 
-def _stamp(path: str) -> list[int]:
-    """Return what changes with a file: its bytes and its time of change in nanoseconds."""
-    state = os.stat(path)
+def _stamp(path: str) -> list[int] | None:
+    """Return what changes with a file, bytes and time in nanoseconds; None if it has gone."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
     return [state.st_size, state.st_mtime_ns]
 
 

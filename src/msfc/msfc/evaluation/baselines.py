@@ -33,9 +33,6 @@ from msfc.evaluation.variants import (
 PAPER_BASELINE = 'feature JPEG'
 """Name of the paper's baseline."""
 
-PAPER_RATIO = 10.0
-"""How many times the codec's bits the paper's baseline needs, as the paper says."""
-
 
 @dataclass(frozen=True)
 class Method:

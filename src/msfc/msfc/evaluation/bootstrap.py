@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-KINDS = {'box': 'bbox', 'mask': 'segm'}
-"""pycocotools' names of what is compared."""
+from msfc.evaluation.coco_map import KINDS
 
 MAX_DETECTIONS = 100
-"""Detections per image that count, the best of each class: COCO's rule."""
+"""Detections of a class per image that count, the surest: COCO's rule."""
 
 MEASURES = ('box_map', 'mask_map', 'box_map50', 'mask_map50')
 """Average precision over IoU 0.50:0.95, and at 0.50."""

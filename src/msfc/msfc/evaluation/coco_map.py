@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from msfc.detectors.base import Instances, Targets
 
 KINDS = {'box': 'bbox', 'mask': 'segm'}
+"""pycocotools' names of what is compared."""
 
 
 def _encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -69,15 +70,9 @@ def average_precision(
         nothing = 0.0 if wanted else float('nan')
         return {f'{kind}_{name}': nothing for kind in KINDS for name in ('map', 'map50')}
     with contextlib.redirect_stdout(io.StringIO()):
-        found = truth.loadRes(list(results))
+        # loadRes writes into what it is given.
+        found = truth.loadRes([dict(result) for result in results])
     for kind, iou_type in KINDS.items():
-        # pycocotools takes the area that a result is filed under from one of the two.
-        for result in found.dataset['annotations']:
-            result['area'] = (
-                result['bbox'][2] * result['bbox'][3]
-                if kind == 'box'
-                else float(coco_mask.area(result['segmentation']))
-            )
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(truth, found, iou_type)
             if image_ids is not None:

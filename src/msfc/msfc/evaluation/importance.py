@@ -19,9 +19,6 @@ from msfc.detectors.base import Pyramid, Size, SplitDetector
 from msfc.evaluation.variants import Frame, Outcome, Uncompressed, Variant
 from msfc.model import SplitModel
 
-PAPER_VARIANCE = 100.0
-"""Variance of the paper's noise, for the features of Detectron2's R50-FPN."""
-
 NO_NOISE = 'no noise'
 """Name of the variant that the others are compared with."""
 

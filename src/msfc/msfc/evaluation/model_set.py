@@ -13,8 +13,6 @@ from msfc.evaluation.report import weights_digest
 from msfc.evaluation.variants import Coded, Uncompressed, Variant
 from msfc.model import SplitModel
 
-OWN_DETECTOR = 'the first model without its codec'
-
 
 @dataclass(frozen=True)
 class NamedModel:

@@ -11,7 +11,6 @@ extrapolated: the answer is then a bound, or that the precision was never reache
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,8 @@ class RateCurve:
         precision: average precision of each setting, 0 to 1; a setting with NaN does not count.
 
     Raises:
-        ValueError: no settings, as many rates as precisions, or a rate that is not positive.
+        ValueError: no settings, unlike numbers of rates and precisions, or a rate that is not
+            positive.
     """
 
     name: str
@@ -115,7 +115,8 @@ class RateRatio:
         rate: the method's rate; None if it never gets there.
         ratio: ``rate`` over the reference's rate: above 1, the reference needs fewer bytes.
         interval: bootstrap interval of the ratio; infinite where resampled sets of images never
-            let the method get there; None without replicates.
+            let the method get there; where even its cheapest setting is better, that one's rate
+            counts, so that its ends too may be upper bounds; None without replicates.
     """
 
     method: str
@@ -160,6 +161,8 @@ def ratio_at_equal_precision(
             )
         ratios = []
         for values, wanted in zip(curve_replicates.T, reference_replicates, strict=True):
+            if math.isnan(wanted):
+                continue  # a set of images without objects says nothing
             resampled = RateCurve(curve.name, curve.rates, tuple(values))
             rate = rate_at(resampled, float(wanted)).rate
             ratios.append(math.inf if rate is None else rate / reference_rate)
@@ -239,12 +242,3 @@ def _end_slope(near: float, far: float, secant: float, next_secant: float) -> fl
     if secant * next_secant <= 0 and abs(slope) > 3 * abs(secant):
         return 3 * secant
     return slope
-
-
-def best_of(name: str, curves: Sequence[RateCurve]) -> RateCurve:
-    """Return all settings of several curves as one, as of a user who may choose among them."""
-    return RateCurve(
-        name,
-        tuple(rate for curve in curves for rate in curve.rates),
-        tuple(value for curve in curves for value in curve.precision),
-    )

@@ -36,6 +36,9 @@ class TrainingBatches(Dataset[Batch]):
         step: name of the training step.
         rank: number of this process.
         world_size: number of processes; each gets its share of a batch.
+
+    Raises:
+        ValueError: the processes cannot have equal shares of a batch.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from msfc.codec.quantizer import check_bit_depth
 
 TRAINS = ('detector', 'msfc', 'all')
 PRECISIONS = ('32-true', 'bf16-mixed')
+OPTIMIZERS = ('adamw', 'sgd')
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Step:
         batch_size: images per optimiser step, over all processes.
         learning_rate: peak of the one-cycle schedule (linear warm-up, cosine to zero).
         warmup: share of the iterations that the learning rate rises.
-        weight_decay: of AdamW.
+        weight_decay: of the optimiser.
         clip_norm: gradients are scaled down to this norm.
         feature_weight: weight of the mean squared difference between the rebuilt pyramid and the
             extracted one, added to the detector's own loss; the paper has none (0).
         loss_weights: factors of the detector's losses by their names in the log, such as
             ``loss_mask: 2``; a loss that is not named keeps 1, as all do in the paper.
+        optimizer: ``adamw`` or ``sgd``, which the paper leaves open.
+        momentum: of SGD.
 
     Raises:
         ValueError: an impossible value; the message names the key.
@@ -50,6 +53,8 @@ class Step:
     clip_norm: float = 10.0
     feature_weight: float = 0.0
     loss_weights: dict[str, float] = field(default_factory=dict)
+    optimizer: str = 'adamw'
+    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r'\w[\w.-]*', self.name):
@@ -65,6 +70,10 @@ class Step:
             raise ValueError(f'{where}: learning_rate and clip_norm must be more than 0')
         if self.weight_decay < 0 or self.feature_weight < 0:
             raise ValueError(f'{where}: weight_decay and feature_weight must be 0 or more')
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f'{where}: optimizer is {self.optimizer!r}, not one of {OPTIMIZERS}')
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f'{where}: momentum must be in [0, 1)')
         for name, weight in self.loss_weights.items():
             _read_value('float', weight, f'{where}: weight of {name}')
             if weight < 0:
@@ -73,9 +82,10 @@ class Step:
     def settings(self) -> dict[str, Any]:
         """Return what decides the weights that the step makes."""
         settings = asdict(self)
-        if not self.loss_weights:
-            # Digests from before this key stay valid.
-            del settings['loss_weights']
+        for name, plain in (('loss_weights', {}), ('optimizer', 'adamw'), ('momentum', 0.9)):
+            # Digests from before these keys stay valid.
+            if settings[name] == plain:
+                del settings[name]
         return settings
 
 

@@ -173,7 +173,7 @@ def place_detector(
         fabric: launched Lightning Fabric.
         source: model whose detector it is; None takes that of an earlier call, or trains one by
             the experiment's steps, or takes what the experiment starts from if it has no such
-            steps.
+            steps. One that was trained here must still be the experiment's.
         progress: as that of :class:`~msfc.training.trainer.Trainer`.
         options: further arguments of the trainer.
 
@@ -181,11 +181,12 @@ def place_detector(
         Folder of the detector, a model without codec.
 
     Raises:
-        ValueError: the folder has another detector already, or the experiment has none.
+        ValueError: the folder has another detector already, or one that was trained by other
+            settings, or the experiment has none.
     """
     folder = output / DETECTOR
     there = (folder / DESCRIPTION_FILE).is_file()
-    if source is None and there:
+    if source is None and there and not (output / DETECTOR_RUN).is_dir():
         return folder
     if source is None:
         plan = sweep.detector_experiment()
@@ -199,7 +200,8 @@ def place_detector(
     if there:
         if weights_digest(load_model(folder)) != weights_digest(bare):
             raise ValueError(
-                f'{folder} is another detector than the given one: choose another output folder'
+                f'{folder} is another detector than the one to start from: choose another '
+                'output folder'
             )
         return folder
     save_model(bare, folder, half=False)
@@ -255,7 +257,8 @@ def runs_by_width(runs: Sequence[Path], sweep: Sweep) -> dict[int, Path]:
         sweep: whose steps they must have.
 
     Raises:
-        ValueError: a step is missing or has no codec, or two runs have one C'.
+        ValueError: a step is missing or has no codec, two runs have one C', or the sweep has no
+            such C'.
     """
     found: dict[int, Path] = {}
     for run in runs:
@@ -266,6 +269,8 @@ def runs_by_width(runs: Sequence[Path], sweep: Sweep) -> dict[int, Path]:
         width = int(codec['code_channels'])
         if width in found:
             raise ValueError(f"{found[width]} and {run} both have C'={width}")
+        if width not in sweep.code_channels:
+            raise ValueError(f"{run} has C'={width}, which the sweep does not have")
         found[width] = run
     return found
 

@@ -109,6 +109,15 @@ def prepare(model: SplitModel, step: Step) -> None:
                 module.eval()
 
 
+def make_optimizer(model: nn.Module, step: Step) -> torch.optim.Optimizer:
+    """Return the optimiser of what :func:`prepare` has left to train."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    settings = {'lr': step.learning_rate, 'weight_decay': step.weight_decay}
+    if step.optimizer == 'sgd':
+        return torch.optim.SGD(trained, momentum=step.momentum, **settings)
+    return torch.optim.AdamW(trained, **settings)
+
+
 def learning_rate(step: Step, iteration: int) -> float:
     """Return the one-cycle learning rate: linear rise, then a cosine to zero."""
     rise = step.warmup * step.iterations
@@ -295,10 +304,7 @@ class Trainer:
         fabric, checkpoint = self.fabric, self.output / CHECKPOINT
         prepare(self.model, step)
         objective = TrainingObjective(self.model, step)
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained, lr=step.learning_rate, weight_decay=step.weight_decay
-        )
+        optimizer = make_optimizer(self.model, step)
         start = 0
         done = read_progress(checkpoint)
         if done and done['step'] == step.name:
