@@ -9,15 +9,16 @@ from msfc.pipeline import CloudPipeline
 from msfc_cloud.cloud_node import CloudNode
 from msfc_ros.node import run
 
-decode = CloudPipeline.decode
+decode_batch = CloudPipeline.decode_batch
 
 
-def decode_when_told(self, packet):
+def decode_when_told(self, packets):
     """Say which frame is at work, wait for a line, decode it."""
+    (packet,) = packets
     print(f'decoding {packet.sequence}.', flush=True)
     sys.stdin.readline()
-    return decode(self, packet)
+    return decode_batch(self, packets)
 
 
-CloudPipeline.decode = decode_when_told
+CloudPipeline.decode_batch = decode_when_told
 sys.exit(run(CloudNode))

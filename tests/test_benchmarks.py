@@ -64,6 +64,18 @@ def test_summary_of_several_cameras():
     assert cameras.summarise([cameras.CameraCount()], 1.0, 1)['latency_ms']['p50'] is None
 
 
+def test_summary_of_a_load():
+    overload = load('overload')
+    player = argparse.Namespace(latencies=[10.0, 20.0, 30.0, 80.0], answered=5)
+    found = overload.summarise('2 x', 8.0, player, 2.0)
+    assert found['answered_hz'] == 2.5
+    assert found['latency_ms']['p50'] == 25
+    assert found['latency_ms']['max'] == 80
+    assert found['p50_first_half_ms'] == 20
+    assert found['p50_second_half_ms'] == 55
+    assert found['frames'] == 4
+
+
 def test_space_of_a_day(model_directory, monkeypatch):
     bag_space = load('bag_space')
     frames = bag_space.read_frames(bag_space.CLIP)[:4]

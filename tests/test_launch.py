@@ -51,6 +51,18 @@ def test_model_is_a_text_even_if_it_looks_like_a_number(monkeypatch):
     assert 'device' not in last
 
 
+def test_lists_have_commas_between(monkeypatch):
+    monkeypatch.setattr(launching, 'Node', lambda **settings: settings['parameters'])
+    context = LaunchContext()
+    arguments = {argument.name: '' for argument in launching.common_arguments()}
+    action = launching.node('msfc_cloud', 'cloud_node', 'cloud.yaml', lists=('cameras',))
+    for given, expected in (('', None), ('front', ['front']), ('front, 12', ['front', '12'])):
+        context.launch_configurations.update({**arguments, 'cameras': given})
+        (parameters,) = action.execute(context)
+        *_, last = evaluate_parameters(context, normalize_parameters(parameters))
+        assert (list(last['cameras']) if 'cameras' in last else None) == expected
+
+
 @pytest.mark.parametrize(
     ('parent', 'arguments'),
     [

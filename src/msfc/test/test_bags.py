@@ -28,6 +28,7 @@ from bag_files import (
 )
 from msfc import model_file
 from msfc.bags.conversion import instances_message, packet_of
+from msfc.bags.damaged import TAIL
 from msfc.bags.definitions import (
     FEATURES,
     INSTANCES,
@@ -416,6 +417,9 @@ def test_messages_that_overtake_each_other(tmp_path, contents):
     found, damage = read(bag)
     assert found == twice
     assert 'cannot be read' not in damage
+    # Complete, but without an index, as ros2 bag can be told to write.
+    storage(bag).write_bytes(broken + TAIL)
+    assert read(bag) == (twice, '')
 
 
 def test_what_is_written_goes_to_the_disk(tmp_path, contents, monkeypatch):

@@ -165,7 +165,7 @@ def test_every_object_counts_whatever_its_id(data, tmp_path, ids):
 
     root = edit(data, tmp_path, change)
     figures = average_precision(CocoDataset(root, 'val').coco, perfect_results(content))
-    assert set(figures.values()) == {pytest.approx(1.0)}
+    assert min(figures.values()) == pytest.approx(1.0)
 
 
 def test_what_other_programs_leave_out_is_added(data, tmp_path):
@@ -181,7 +181,7 @@ def test_what_other_programs_leave_out_is_added(data, tmp_path):
                 entry['iscrowd'] = True
 
     dataset = CocoDataset(edit(data, tmp_path, change), 'val')
-    assert set(average_precision(dataset.coco, results).values()) == {pytest.approx(1.0)}
+    assert min(average_precision(dataset.coco, results).values()) == pytest.approx(1.0)
     assert len(dataset[2].targets.labels) == 0
 
 

@@ -48,7 +48,7 @@ def test_a_cut_is_found_wherever_it_is(kind: str, tmp_path: Path) -> None:
             continue
         opened += 1
         assert is_cut_off(path), length
-    assert opened > len(data) / 3
+    assert opened > 100
 
 
 @pytest.mark.parametrize('kind', WHOLE)

@@ -126,9 +126,7 @@ def node(
                     if argument(name)
                 },
                 **{
-                    name: ParameterValue(
-                        [item.strip() for item in argument(name).split(',')], value_type=list[str]
-                    )
+                    name: [item.strip() for item in argument(name).split(',')]
                     for name in lists
                     if argument(name)
                 },

@@ -121,13 +121,20 @@ def write_dataset(
         The annotation file of each split.
 
     Raises:
-        ValueError: an unknown split or a negative count.
+        ValueError: an unknown split, a negative count, or a folder with another world's scenes.
     """
     for split, count in counts.items():
         if split not in SPLITS:
             raise ValueError(f'unknown split {split!r}: choose from {", ".join(SPLITS)}')
         if count < 0:
             raise ValueError(f'{split}: {count} images asked for; give 0 or more')
+    world = root / 'scenes' / 'world_version'
+    if world.exists() and world.read_text() != str(WORLD_VERSION):
+        raise ValueError(
+            f'{root} has scenes of world version {world.read_text()}, and this is version '
+            f'{WORLD_VERSION}: name another folder'
+        )
+    write_atomically(world, str(WORLD_VERSION))
     todo = []
     for split, count in counts.items():
         (root / split).mkdir(parents=True, exist_ok=True)  # also of no images

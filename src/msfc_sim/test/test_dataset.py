@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from msfc_sim import dataset as module
 from msfc_sim.dataset import write_dataset
 from msfc_sim.objects import CLASS_NAMES
-from msfc_sim.scene import FRAMES_PER_SCENE, MIN_MASK_AREA, SPLITS
+from msfc_sim.scene import FRAMES_PER_SCENE, MIN_MASK_AREA, SPLITS, WORLD_VERSION
 
 COUNTS = {'train': FRAMES_PER_SCENE + 2, 'val': 1}
 
@@ -97,3 +97,11 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match='give 0 or more'):
         write_dataset(tmp_path, {'train': -1})
     assert 'clip' in SPLITS
+
+
+def test_two_worlds_are_not_mixed(tmp_path, monkeypatch):
+    write_dataset(tmp_path, {'train': 0})
+    write_dataset(tmp_path, {'train': 0})
+    monkeypatch.setattr(module, 'WORLD_VERSION', WORLD_VERSION + 1)
+    with pytest.raises(ValueError, match=f'scenes of world version {WORLD_VERSION}, and this is'):
+        write_dataset(tmp_path, {'train': 0})

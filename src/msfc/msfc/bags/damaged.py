@@ -22,9 +22,11 @@ CHUNK, DATA_END, FOOTER = 0x06, 0x0F, 0x02
 _RECORD = struct.Struct('<BQ')
 _CHUNK_START = struct.Struct('<QQQII')
 _LENGTH = struct.Struct('<Q')
-_TAIL = (
+
+TAIL = (
     _RECORD.pack(DATA_END, 4) + bytes(4) + _RECORD.pack(FOOTER, 20) + bytes(20) + MAGIC
 )
+"""How a file without a summary ends."""
 
 
 class MendedFile:
@@ -59,7 +61,7 @@ class MendedFile:
 
     def open(self, mode: str = 'rb') -> BinaryIO:
         """Open it for reading."""
-        return io.BufferedReader(_Joined(self._path, self._parts, _TAIL))
+        return io.BufferedReader(_Joined(self._path, self._parts, TAIL))
 
 
 def _readable(file: BinaryIO) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.typesys import (
     Stores,
@@ -113,16 +114,13 @@ class FeatureBag:
         The times need not rise there: two topics may overtake each other, a clock may be set back.
         """
         for reader in self._readers:
-            wanted = [c for c in reader.connections if self._is_wanted(c)]
-            if not wanted:
-                continue
-            try:
-                for connection, time, data in _read(reader, wanted):
-                    yield BagMessage(connection.topic, time, bytes(data))
-            except GeneratorExit:
-                raise
-            except Exception as error:  # rosbags lets its decompressors' errors through
-                self._note(f'a part of {reader.path} cannot be read: {error}')
+            for storage in _storages(reader):
+                wanted = [c for c in storage.connections if self._is_wanted(c)]
+                try:
+                    for connection, time, data in _read(storage, wanted):
+                        yield BagMessage(connection.topic, time, bytes(data))
+                except Exception as error:  # rosbags lets its decompressors' errors through
+                    self._note(f'a part of {reader.path} cannot be read: {error}')
 
     def deserialize(self, message: BagMessage) -> Any:
         """Return a message by the definition that the bag has of it.
@@ -220,14 +218,24 @@ class FeatureBag:
         return typestore()
 
 
-def _read(reader: Reader, wanted: Sequence[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-    """Yield a reader's messages."""
+def _storages(reader: Reader) -> list[Any]:
+    """Return what a reader reads, file by file."""
     storage = reader.storage
+    # Messages that are compressed one by one are unpacked by the folder's reader.
+    if isinstance(storage, DirectoryReader) and storage.metadata.compression_mode != 'message':
+        return list(storage.storages)
+    return [storage]
+
+
+def _read(storage: Any, wanted: Sequence[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+    """Yield the messages of a file."""
+    if not wanted:
+        return
     if isinstance(storage, McapReader) and not storage.chunks:
         # Its messages() ends at the first that is older than the one before.
         yield from storage.messages_scan(wanted)
     else:
-        yield from reader.messages(wanted)
+        yield from storage.messages(wanted)
 
 
 def _storage_files(folder: Path, any_kind: bool = False) -> list[Path]:

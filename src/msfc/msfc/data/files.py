@@ -51,7 +51,7 @@ def image_size(path: Path | str) -> Size:
 def _orientation(file: Image.Image) -> object:
     try:
         return file.getexif().get(_ORIENTATION)
-    except (SyntaxError, struct.error, ValueError, KeyError, TypeError):
+    except (OSError, SyntaxError, struct.error, ValueError, KeyError, TypeError):
         return None  # a broken entry: OpenCV passes over it too
 
 
