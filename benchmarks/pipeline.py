@@ -100,10 +100,16 @@ class Samples:
 
 
 class Bench(Node):
-    """The camera and the listener of the pair, and one end of the echoes."""
+    """The camera and the listener of the pair, and one end of the echoes.
 
-    def __init__(self, model: SplitModel) -> None:
+    Args:
+        model: that the pair uses.
+        check: called while something is waited for; raises if a node has ended.
+    """
+
+    def __init__(self, model: SplitModel, check: Callable[[], None]) -> None:
         super().__init__('benchmark')
+        self._check = check
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self._model = model
@@ -124,10 +130,11 @@ class Bench(Node):
         """Spin until a condition holds.
 
         Raises:
-            NodeError: if it does not in time.
+            NodeError: if it does not in time, or a node has ended.
         """
         end = time.monotonic() + patience
         while not condition():
+            self._check()
             if time.monotonic() > end:
                 raise NodeError(f'waited {patience:g} s in vain for {what}')
             self._executor.spin_once(timeout_sec=0.05)
@@ -147,6 +154,7 @@ class Bench(Node):
         end = time.monotonic() + START_PATIENCE
         self._instances = None
         while self._instances is None:
+            self._check()
             if time.monotonic() > end:
                 raise NodeError('no instances come back from the pair')
             self._image.publish(image_to_message(image, self._header(), 'bgr8'))
@@ -397,18 +405,15 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                         {**common, **parameters},
                     )
                 rclpy.init(args=[])
-                bench = Bench(model)
+                bench = Bench(model, processes.check)
                 try:
                     console.print('starting the nodes')
-
-                    def ready() -> bool:
-                        processes.check()
-                        return bench.ready()
-
-                    bench.wait(ready, 'the nodes', START_PATIENCE)
+                    bench.wait(bench.ready, 'the nodes', START_PATIENCE)
                     bench.warm_up(frames[0])
                     bits = options.bits or None
-                    measure(bench, model, frames[: options.warm_up], bits, Samples(), ready)
+                    measure(
+                        bench, model, frames[: options.warm_up], bits, Samples(), lambda: None
+                    )
                     columns = (
                         TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                         TimeRemainingColumn(),

@@ -9,7 +9,8 @@ memory (heap and stacks: where a leak shows), and fits a line to what comes afte
     python benchmarks/soak.py --frames 10000 --json soak.json --plot soak.png
     python benchmarks/soak.py --hours 8
 
-Exits with 1 if a node died, if frames were refused, or if memory grows faster than ``--limit``.
+Ctrl-C ends the run and shows what was measured until then. Exits with 1 if a node died, if frames
+were refused, or if memory grows faster than ``--limit``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from msfc_msgs.msg import InstanceArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -228,7 +231,7 @@ def run(options: argparse.Namespace, model: str, logs: Path, console: Console) -
     environment = private_environment(logs)
     os.environ.update(environment)
     config = Path(get_package_share_directory('msfc')) / 'config'
-    rclpy.init()
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     feeder = Feeder(options.height, options.width)
     samples: dict[str, list[Sample]] = {name: [] for name in NODES}
     try:
@@ -278,7 +281,7 @@ def _feed(
     options: argparse.Namespace,
     console: Console,
 ) -> float:
-    """Feed frames until there were enough; return how many seconds they took."""
+    """Feed frames until there were enough, or Ctrl-C; return how many seconds they took."""
     columns = (
         TextColumn('{task.fields[frames]:,} frames'), BarColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -291,7 +294,7 @@ def _feed(
             return (time.monotonic() - start) / 3600 / options.hours
         return feeder.finished / options.frames
 
-    with Progress(*columns, console=console) as progress:
+    with suppress(KeyboardInterrupt), Progress(*columns, console=console) as progress:
         task = progress.add_task('', total=1.0, frames=0)
         while done() < 1:
             feeder.step()

@@ -56,7 +56,7 @@ def test_lists_have_commas_between(monkeypatch):
     context = LaunchContext()
     arguments = {argument.name: '' for argument in launching.common_arguments()}
     action = launching.node('msfc_cloud', 'cloud_node', 'cloud.yaml', lists=('cameras',))
-    for given, expected in (('', None), ('front', ['front']), ('front, 12', ['front', '12'])):
+    for given, expected in (('', None), ('front', ['front']), ('front, 12,', ['front', '12'])):
         context.launch_configurations.update({**arguments, 'cameras': given})
         (parameters,) = action.execute(context)
         *_, last = evaluate_parameters(context, normalize_parameters(parameters))

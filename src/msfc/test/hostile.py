@@ -123,6 +123,15 @@ ATTACKS: dict[str, Attack] = {}
 """All attacks by name."""
 
 
+def side_fields(**sizes: Size) -> dict[str, Any]:
+    """Return the fields of a packet that have heights and widths, by what they are of."""
+    return {
+        f'{name}_{side}': length
+        for name, size in sizes.items()
+        for side, length in zip(('height', 'width'), size, strict=True)
+    }
+
+
 def attack(outcomes: frozenset[Outcome]) -> Callable[[Change], Change]:
     """Add a function to :data:`ATTACKS` under its own name."""
 
@@ -179,15 +188,8 @@ class PacketForge:
         self._sequence = (self._sequence + 1) % 2**32
         packet = FeaturePacket(
             sequence=self._sequence,
-            image_height=source[0],
-            image_width=source[1],
-            valid_height=valid[0],
-            valid_width=valid[1],
-            padded_height=padded[0],
-            padded_width=padded[1],
+            **side_fields(image=source, valid=valid, padded=padded, feature=feature),
             channels=self.spec.channels,
-            feature_height=feature[0],
-            feature_width=feature[1],
             bit_depth=bits,
             coding=0,
             model=self.spec.model,

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostile import side_fields
 from msfc.codec import (
     BIT_DEPTHS,
     DecodeLimits,
@@ -241,14 +242,7 @@ def test_honest_resizes_pass(
     padded = -(-valid[0] // 32) * 32, -(-valid[1] // 32) * 32
     feature = SPEC.feature_size(padded)
     packet = make_packet(
-        image_height=source[0],
-        image_width=source[1],
-        valid_height=valid[0],
-        valid_width=valid[1],
-        padded_height=padded[0],
-        padded_width=padded[1],
-        feature_height=feature[0],
-        feature_width=feature[1],
+        **side_fields(image=source, valid=valid, padded=padded, feature=feature),
         data=bytes(packed_size(3 * feature[0] * feature[1], 4)),
     )
     validate(packet, SPEC)

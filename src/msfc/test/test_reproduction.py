@@ -433,7 +433,7 @@ def run(monkeypatch: pytest.MonkeyPatch, detector: FindingDetector) -> Any:
         assert result.exit_code == status, result.output
         return ' '.join(result.output.split()) + ' ' + result.stderr
 
-    invoke.model = model  # type: ignore[attr-defined]
+    invoke.model = model
     return invoke
 
 

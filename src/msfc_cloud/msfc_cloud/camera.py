@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -64,6 +65,7 @@ class Camera:
         self._picture_lock = threading.Lock()
         self._picture_subscription: Any = None
         self._active = False
+        self._told = float('-inf')
 
     def advertise(self, qos: QoSProfile) -> None:
         """Create the publishers."""
@@ -106,11 +108,12 @@ class Camera:
             self.statistics.count('lost', arrival.lost)
         if arrival.order in COUNTED:
             self.statistics.count(COUNTED[arrival.order])
-        if arrival.order is Order.RESTARTED:
+        now = time.monotonic()
+        if arrival.order is Order.RESTARTED and now - self._told >= LOG_PERIOD:
+            self._told = now
             self._node.get_logger().info(
                 f'{self.features_topic} begins anew with number {sequence}: its sender was '
-                'restarted, or a recording is played again',
-                throttle_duration_sec=LOG_PERIOD,
+                'restarted, or a recording is played again'
             )
         return arrival
 

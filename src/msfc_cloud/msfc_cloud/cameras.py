@@ -51,7 +51,13 @@ def declare_cameras(node: ManagedNode) -> tuple[list[Camera], bool]:
     if picture:
         topics['picture'] = picture
     check_cameras(names, topics)
-    return [Camera(node, name, topics_of(name, topics)) for name in names], bool(picture)
+    cameras = [Camera(node, name, topics_of(name, topics)) for name in names]
+    if len({camera.features_topic for camera in cameras}) < len(cameras):
+        raise ValueError(
+            'parameter cameras has two names for one namespace: '
+            + ', '.join(f'{camera.name!r} is {camera.features_topic}' for camera in cameras)
+        )
+    return cameras, bool(picture)
 
 
 def check_cameras(names: Sequence[str], topics: Mapping[str, str]) -> None:
@@ -62,7 +68,7 @@ def check_cameras(names: Sequence[str], topics: Mapping[str, str]) -> None:
     """
     if not names:
         raise ValueError("parameter cameras is empty; give a namespace for each, or [''] for one")
-    if len({name.strip('/') for name in names}) < len(names):
+    if len(set(names)) < len(names):
         raise ValueError(f'parameter cameras names one twice: {", ".join(names)}')
     for name in names:
         try:
@@ -82,6 +88,6 @@ def topics_of(camera: str, topics: Mapping[str, str]) -> dict[str, str]:
     if camera == OWN_NAMESPACE:
         return dict(topics)
     return {
-        name: topic if topic.startswith('/') else f'{camera.rstrip("/")}/{topic}'
+        name: topic if topic.startswith('/') else f'{camera}/{topic}'
         for name, topic in topics.items()
     }

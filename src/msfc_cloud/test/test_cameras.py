@@ -14,7 +14,7 @@ def test_topics_are_in_the_camera_s_namespace():
     assert topics_of('front', TOPICS) == {
         'features': 'front/features', 'instances': 'front/found/instances'
     }
-    assert topics_of('/robot2/front/', TOPICS)['features'] == '/robot2/front/features'
+    assert topics_of('/robot2/front', TOPICS)['features'] == '/robot2/front/features'
     assert topics_of('front', {'features': '/here'}) == {'features': '/here'}
 
 
@@ -27,7 +27,8 @@ def test_good_names(names):
     ('names', 'topics', 'words'),
     [
         ([], TOPICS, 'parameter cameras is empty'),
-        (['front', 'rear', 'front/'], TOPICS, 'names one twice: front, rear, front/'),
+        (['front', 'rear', 'front'], TOPICS, 'names one twice: front, rear, front'),
+        (['front/'], TOPICS, "'front/', no namespace"),
         (['front door'], TOPICS, "'front door', no namespace"),
         (['2024'], TOPICS, "'2024', no namespace"),
         (['front', 'rear'], {'features': 'features', 'overlay': '/seen'}, "overlay is '/seen'"),

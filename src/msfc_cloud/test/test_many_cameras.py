@@ -195,6 +195,13 @@ def test_labels_are_told_to_each(rig):
         assert infos[0].classes
 
 
-def test_impossible_cameras_are_refused_at_once():
-    with pytest.raises(ValueError, match='names one twice'):
-        CloudNode(parameter_overrides=[Parameter('cameras', value=['front', 'front'])])
+@pytest.mark.parametrize(
+    ('cameras', 'words'),
+    [
+        (['front', 'front'], 'names one twice'),
+        (['front', '/front'], 'two names for one namespace'),
+    ],
+)
+def test_impossible_cameras_are_refused_at_once(cameras, words):
+    with pytest.raises(ValueError, match=words):
+        CloudNode(parameter_overrides=[Parameter('cameras', value=cameras)])

@@ -126,9 +126,9 @@ def node(
                     if argument(name)
                 },
                 **{
-                    name: [item.strip() for item in argument(name).split(',')]
+                    name: items
                     for name in lists
-                    if argument(name)
+                    if (items := [i.strip() for i in argument(name).split(',') if i.strip()])
                 },
                 # A user's file may say it too; the argument counts only where it says no.
                 **({'autostart': False} if argument('autostart') == 'false' else {}),

@@ -17,7 +17,7 @@ WINDOW = 10.0
 BASELINE = 60.0
 """Seconds before these over which the rate is taken that the present one is compared with."""
 
-CAPACITY = 8192
+CAPACITY = 32768
 """Entries of one kind that are kept; beyond it rates and means are of the latest ones only."""
 
 FIRST_RATE = 1.0

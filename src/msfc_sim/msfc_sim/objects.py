@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -122,18 +123,8 @@ class ObjectBuilder:
     ) -> None:
         """Add a primitive; ``size`` and ``position`` in metres, before scaling."""
         padded = (*size, 0.0, 0.0, 0.0)[:3]
-        self.body.add_geom(
-            type=kind,
-            size=[value * self.scale for value in padded],
-            pos=[value * self.scale for value in position],
-            quat=list(quaternion),
-            material=material,
-            density=400,
-            friction=[1.0, 0.02, 0.01],
-            condim=6,
-            contype=int(solid),
-            conaffinity=int(solid),
-        )
+        scaled = [value * self.scale for value in padded]
+        self._add(material, position, quaternion, solid, type=kind, size=scaled)
 
     def mesh(
         self,
@@ -150,9 +141,17 @@ class ObjectBuilder:
         mesh = self.spec.add_mesh(name=name)
         make(mesh)
         mesh.scale = [value * self.scale for value in scale]
+        self._add(material, position, quaternion, solid, type=GEOM.mjGEOM_MESH, meshname=name)
+
+    def _add(
+        self,
+        material: str,
+        position: tuple[float, float, float],
+        quaternion: tuple[float, float, float, float],
+        solid: bool,
+        **shape: Any,
+    ) -> None:
         self.body.add_geom(
-            type=GEOM.mjGEOM_MESH,
-            meshname=name,
             pos=[value * self.scale for value in position],
             quat=list(quaternion),
             material=material,
@@ -161,6 +160,7 @@ class ObjectBuilder:
             condim=6,
             contype=int(solid),
             conaffinity=int(solid),
+            **shape,
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from msfc.journal import write_atomically
 
 
 def append_log(log: Path, entry: dict[str, Any]) -> None:
@@ -34,9 +35,7 @@ def rewind_log(log: Path, step: str, iteration: int) -> None:
         entry for entry in read_log(log)
         if entry['step'] != step or entry['iteration'] < iteration
     ]
-    partial = log.with_suffix('.partial')
-    partial.write_text(''.join(json.dumps(entry) + '\n' for entry in kept), encoding='utf-8')
-    os.replace(partial, log)
+    write_atomically(log, ''.join(json.dumps(entry) + '\n' for entry in kept))
 
 
 def plot_curves(log: Path, picture: Path) -> None:
