@@ -153,7 +153,7 @@ def baselines(
         from msfc.data import CocoDataset
         from msfc.evaluation import baselines as library
         from msfc.evaluation import feature_jpeg
-        from msfc.evaluation.image_codecs import find_codecs
+        from msfc.evaluation.image_codecs import codec_versions, find_codecs
         from msfc.evaluation.model_set import NamedModel
         from msfc.evaluation.report import data_digest, write_measurements
         from msfc.evaluation.variants import Coded, Uncompressed, Variant
@@ -176,6 +176,7 @@ def baselines(
         )
         codecs, missing = find_codecs(avif_speed=avif_speed)
         codecs = _choose_codecs(codecs, missing, codec or ())
+        encoders = {**codec_versions(), 'avif_speed': avif_speed}
         print_lines([f'{name} is not measured: {why}' for name, why in missing.items()])
         methods = library.image_methods(detector, codecs, downscale, settings)
         if features:
@@ -195,7 +196,7 @@ def baselines(
                 # Not the codec: what it is compared with stays when it is another one.
                 'data': data_digest(data, split),
                 'reference': named_plain.identity,
-                'avif_speed': avif_speed,
+                'encoders': encoders,
             },
             replicates,
         )
@@ -212,7 +213,7 @@ def baselines(
                 **describe_run(dataset, data, split, len(image_ids), replicates, notes),
                 'models': [named.describe()],
                 'reference_detector': named_plain.describe(),
-                'avif_speed': avif_speed,
+                'encoders': encoders,
                 'equal_precision': tables,
                 'not_measured': missing,
             },

@@ -13,6 +13,7 @@ from msfc.evaluation.image_codecs import (
     ImageCodec,
     JpegCodec,
     PillowCodec,
+    codec_versions,
     find_codecs,
 )
 
@@ -42,12 +43,17 @@ def test_what_is_missing_is_said() -> None:
         found = any(name.startswith(kind) for name in names)
         assert found != (kind in MISSING)
     assert all(MISSING.values())
+    versions = codec_versions()
+    assert versions['OpenCV'] == cv2.__version__
+    assert ('webp' in versions) == ('WebP' not in MISSING)
+    assert all(any(sign.isdigit() for sign in version) for version in versions.values())
 
 
 def test_without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('PATH', '')
     codecs, missing = find_codecs(['4:2:0'])
     assert 'ffmpeg' in missing['H.264']
+    assert 'ffmpeg' not in codec_versions()
     assert not any('H.26' in codec.name for codec in codecs)
 
 

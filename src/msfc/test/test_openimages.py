@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import shutil
 import zipfile
@@ -17,10 +18,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
+from typer.testing import CliRunner
 
+from msfc.cli import app
+from msfc.cli_reproduction import data_openimages
 from msfc.data import CocoDataset
 from msfc.data.files import hash_of
 from msfc.data.openimages import (
+    PAPER_CLASSES,
+    PAPER_SIZES,
     choose_classes,
     find_files,
     mask_to_rle,
@@ -327,6 +333,40 @@ def test_groups_and_turned_masks_are_ignored_regions(tmp_path: Path) -> None:
     assert report.objects == {'train': 4}
     assert report.ignored_regions == {'train': 2}
     assert report.unusable_masks == 1
+
+
+def test_the_command(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = miniature.finish(), tmp_path / 'out'
+    arguments = [
+        'data', 'openimages', str(source), str(output), '--class', 'Dog', '--class', 'Mug',
+        '--train', '3', '--test', '2', '--copy', '--workers', '2',
+    ]
+    told = CliRunner().invoke(app, arguments)
+    assert told.exit_code == 0, told.output
+    assert 'train: 3 images with' in told.output
+    assert CocoDataset(output, 'train').class_names == ('Dog', 'Mug')
+    assert len(CocoDataset(output, 'test')) == 2
+    assert not any(path.is_symlink() for path in (output / 'train').iterdir())
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(data_openimages).parameters.items()
+    }
+    assert {name: defaults[name] for name in PAPER_SIZES} == PAPER_SIZES
+    assert defaults['most'] == PAPER_CLASSES
+
+    told = CliRunner().invoke(app, [*arguments[:2], str(tmp_path / 'none'), *arguments[3:]])
+    assert told.exit_code == 1
+    assert 'is not a folder' in told.stderr
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('msfc.data.openimages.write_openimages', interrupt)
+    told = CliRunner().invoke(app, arguments)
+    assert told.exit_code == 130
+    assert 'the same command goes on from' in told.output
 
 
 def test_images_are_copied_or_linked(miniature: Miniature, tmp_path: Path) -> None:

@@ -452,6 +452,8 @@ def test_command_baselines(run: Any, dataset: CocoDataset, tmp_path: Path) -> No
     assert report['bootstrap'] == {'replicates': 20, 'confidence': 0.95}
     assert (report['data']['images'], report['data']['images_in_split']) == (8, 10)
     assert len(report['data']['annotations_sha256']) == 16
+    assert report['encoders']['OpenCV'] == cv2.__version__
+    assert report['encoders']['avif_speed'] == 6
     (coded,) = report['models']
     assert (coded['label'], coded['code_channels']) == ('tiny', 3)
     assert report['reference_detector']['code_channels'] is None
@@ -504,9 +506,3 @@ def test_command_data_coco(run: Any, dataset: CocoDataset, tmp_path: Path) -> No
     assert '4 of 10 images with 4 objects of 1 classes' in told
     assert len(CocoDataset(tmp_path / 'out', 'test')) == 4
     assert 'error:' in run('data', 'coco', 'no.json', root, tmp_path / 'out', status=1)
-
-
-def test_command_data_openimages(run: Any, tmp_path: Path) -> None:
-    assert 'is not a folder' in run(
-        'data', 'openimages', tmp_path / 'none', tmp_path / 'out', status=1
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -289,6 +290,16 @@ class TestResume:
         two = dataclasses.replace(one, steps=one.steps[:2])
         train(two, data, output)
         assert_same(weights(output / 'msfc'), weights(finished[0] / 'msfc'))
+
+    def test_a_second_run_at_once_is_refused(self, finished, plan, data):
+        output = finished[0]
+        folder = os.open(output, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            with pytest.raises(ValueError, match='in use by another run'):
+                train(plan, data, output)
+        finally:
+            os.close(folder)
 
     def test_a_damaged_checkpoint_is_refused(self, plan, data, tmp_path):
         (tmp_path / 'checkpoint.safetensors').write_bytes(b'\x10' * 100)
@@ -588,6 +599,8 @@ class TestExperiment:
         text = text.replace('iterations: 1', 'iterations: 1\n  learning_rate: 8e-4')
         assert self.read(tmp_path, text).steps[0].learning_rate == 8e-4
         assert self.read(tmp_path, self.step(clip_norm=5)).steps[0].clip_norm == 5.0
+        weighted = self.read(tmp_path, self.step(loss_weights={'loss_mask': '5e-1'})).steps[0]
+        assert weighted.loss_weights == {'loss_mask': 0.5}
 
     @pytest.mark.parametrize(('text', 'message'), [
         ('', 'expected keys and values'),
@@ -627,7 +640,7 @@ class TestExperiment:
         ({'weight_decay': -1}, 'weight_decay and feature_weight'),
         ({'feature_weight': '.nan'}, 'not a number'),
         ({'loss_weights': {'loss_mask': -1}}, 'the weight of loss_mask must be 0 or more'),
-        ({'loss_weights': {'loss_mask': 'big'}}, "weight of loss_mask is 'big', not a number"),
+        ({'loss_weights': {'loss_mask': 'big'}}, "loss_weights: loss_mask is 'big', not a number"),
         ({'loss_weights': 2}, 'loss_weights is 2, not keys and values'),
         ({'optimizer': 'adam'}, "optimizer is 'adam', not one of"),
         ({'momentum': 1.0}, 'momentum must be in'),

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
+from PIL import __version__ as pillow_version
 
 from msfc.detectors.base import Size
 
@@ -274,7 +275,7 @@ def find_codecs(
     else:
         missing['AVIF'] = 'this Pillow was built without it'
     program = shutil.which('ffmpeg')
-    encoders = _ffmpeg_encoders(program) if program else ''
+    encoders = _ask_ffmpeg(program, '-encoders') if program else ''
     for standard, encoder in _ENCODERS.items():
         if program is None:
             missing[standard] = 'there is no ffmpeg on the PATH'
@@ -285,6 +286,18 @@ def find_codecs(
                 FfmpegIntraCodec(standard, kind, program=program) for kind in subsamplings
             ]
     return codecs, missing
+
+
+def codec_versions() -> dict[str, str]:
+    """Return the versions of what encodes, by name: others may give other bytes."""
+    versions = {'OpenCV': cv2.__version__, 'Pillow': pillow_version}
+    for name in ('webp', 'avif'):
+        if features.check(name):
+            versions[name] = str(features.version(name))
+    program = shutil.which('ffmpeg')
+    if program:
+        versions['ffmpeg'] = _ask_ffmpeg(program, '-version').partition('\n')[0]
+    return versions
 
 
 def smallest_jpeg(image: Picture, quality: int, options: Sequence[int] = ()) -> bytes:
@@ -364,10 +377,10 @@ def _scale(side: str) -> str:
     return f'scale={side}_color_matrix=bt709:{side}_range=pc:flags={flags}'
 
 
-def _ffmpeg_encoders(program: str) -> str:
+def _ask_ffmpeg(program: str, question: str) -> str:
     try:
         done = subprocess.run(
-            [program, '-hide_banner', '-encoders'],
+            [program, '-hide_banner', question],
             capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -30,7 +30,7 @@ class Step:
         batch_size: images per optimiser step, over all processes.
         learning_rate: peak of the one-cycle schedule (linear warm-up, cosine to zero).
         warmup: share of the iterations that the learning rate rises.
-        weight_decay: of the optimiser.
+        weight_decay: of the optimiser; the default is one for AdamW, SGD's is 1e-4 or so.
         clip_norm: gradients are scaled down to this norm.
         feature_weight: weight of the mean squared difference between the rebuilt pyramid and the
             extracted one, added to the detector's own loss; the paper has none (0).
@@ -75,7 +75,6 @@ class Step:
         if not 0 <= self.momentum < 1:
             raise ValueError(f'{where}: momentum must be in [0, 1)')
         for name, weight in self.loss_weights.items():
-            _read_value('float', weight, f'{where}: weight of {name}')
             if weight < 0:
                 raise ValueError(f'{where}: the weight of {name} must be 0 or more')
 
@@ -187,6 +186,8 @@ def _read_value(kind: str, value: Any, where: str) -> Any:
         raise ValueError(f'{where} is {value!r}, not text')
     if kind.startswith('dict') and not isinstance(value, dict):
         raise ValueError(f'{where} is {value!r}, not keys and values')
+    if kind == 'dict[str, float]':
+        return {str(k): _read_value('float', v, f'{where}: {k}') for k, v in value.items()}
     return value
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,7 @@ def prepare(model: SplitModel, step: Step) -> None:
 def make_optimizer(model: nn.Module, step: Step) -> torch.optim.Optimizer:
     """Return the optimiser of what :func:`prepare` has left to train."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    settings = {'lr': step.learning_rate, 'weight_decay': step.weight_decay}
+    settings: dict[str, Any] = {'lr': step.learning_rate, 'weight_decay': step.weight_decay}
     if step.optimizer == 'sgd':
         return torch.optim.SGD(trained, momentum=step.momentum, **settings)
     return torch.optim.AdamW(trained, **settings)
@@ -227,8 +229,31 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, with a checkpoint written.
-            ValueError: the output folder holds a run of other settings.
+            ValueError: the output folder holds a run of other settings, or one that goes on.
         """
+        with self._alone():
+            return self._run()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep a second run out of the output folder."""
+        if not self.fabric.is_global_zero:
+            yield
+            return
+        folder = os.open(self.output, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f'{self.output} is in use by another run: wait for its end, or choose another '
+                    'output folder'
+                ) from None
+            yield
+        finally:
+            os.close(folder)
+
+    def _run(self) -> SplitModel:
         self._check_checkpoint()
         for step in self.experiment.steps:
             folder = self.output / step.name
