@@ -1,0 +1,133 @@
+"""What the codec adds on the robot: its time over that of the backbone, for several models.
+
+In one process, frame by frame in turn, on the frames of the demo's clip:
+
+* `tabletop`, the shipped model: ResNet-18, 128 channels, 240 x 320 pixels;
+* the paper's sizes with random weights, which take as long as trained ones: ResNet-50, 256
+  channels, C' = 64, short edge 800.
+
+Shown are medians in milliseconds and the codec (MSFF, SSFC encoder, quantiser, packing) over the
+backbone with its FPN. Needs no ROS 2, and nothing else to do on the machine:
+
+    python benchmarks/codec_cost.py --threads 1 2 --json codec_cost.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from msfc.codec import MSFC, MSFCConfig
+from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
+from msfc.model import SplitModel
+from msfc.model_file import DEFAULT_MODEL, load_model
+from msfc.pipeline import EdgePipeline
+from msfc_sim.clip import ClipError, read_clip, shipped_clip
+
+GOAL = 0.03
+"""Of the codec's time over the backbone's."""
+
+WARM_UP = 3
+"""Frames before the measurement."""
+
+
+def paper_model() -> SplitModel:
+    """Return a model of the paper's sizes with random weights."""
+    torch.manual_seed(0)
+    detector = TorchvisionDetector(TorchvisionConfig(class_names=('thing',), norm='frozen'))
+    codec = MSFC(MSFCConfig(channels=256, code_channels=64))
+    return SplitModel(detector.eval(), codec, bit_depth=4)
+
+
+def measure(
+    edge: EdgePipeline, frames: list[NDArray[np.uint8]], name: str, console: Console
+) -> dict[str, float]:
+    """Encode frames; return the medians of the stages in milliseconds, and the ratio."""
+    stages: defaultdict[str, list[float]] = defaultdict(list)
+    for index, frame in enumerate(track(frames, name, console=console)):
+        packet = edge.encode(frame, index)
+        if index >= WARM_UP:
+            for stage, seconds in packet.durations.items():
+                stages[stage].append(seconds * 1e3)
+            stages['codec'].append((packet.encode_time + packet.pack_time) * 1e3)
+    medians = {stage: statistics.median(values) for stage, values in stages.items()}
+    return {**medians, 'codec / backbone': medians['codec'] / medians['backbone']}
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure all models with all numbers of threads.
+
+    Raises:
+        ClipError: if the clip cannot be read.
+        ValueError: if the model cannot be loaded.
+    """
+    clip = [frame.decode() for frame in read_clip(shipped_clip())]
+    models = {
+        options.model: (load_model(options.model), options.frames),
+        "paper's sizes": (paper_model(), options.paper_frames),
+    }
+    results = []
+    table = Table(title='Edge, medians in milliseconds')
+    columns = ('model', 'threads', 'preprocess', 'backbone', 'encode', 'pack', 'codec / backbone')
+    for column in columns:
+        table.add_column(column, justify='left' if column == 'model' else 'right')
+    for name, (model, count) in models.items():
+        edge = EdgePipeline(model)
+        frames = [clip[index % len(clip)] for index in range(count + WARM_UP)] if count else []
+        for threads in options.threads if frames else ():
+            torch.set_num_threads(threads)
+            found = measure(edge, frames, f'{name}, {threads} threads', console)
+            results.append({'model': name, 'threads': threads, 'frames': count, **found})
+            table.add_row(
+                name, str(threads), *(f'{found[stage]:.2f}' for stage in columns[2:6]),
+                f'{found["codec / backbone"]:.4f}',
+            )
+    console.print(table)
+    for result in results:
+        verdict = 'met' if result['codec / backbone'] <= GOAL else 'NOT met'
+        console.print(f'{result["model"]}, {result["threads"]} threads: goal {GOAL:g} {verdict}')
+    return {'cores': os.cpu_count(), 'torch': torch.__version__, 'results': results}
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
+    parser.add_argument('--model', default=DEFAULT_MODEL, help='name or directory')
+    parser.add_argument('--frames', type=int, default=60, help='of the model (default 60)')
+    parser.add_argument(
+        '--paper-frames', type=int, default=10, help="of the paper's sizes (default 10)"
+    )
+    parser.add_argument(
+        '--threads', type=int, nargs='+', default=[1, 2], help='of torch (default 1 2)'
+    )
+    parser.add_argument('--json', type=Path, help='write the figures into this file')
+    options = parser.parse_args()
+    if min(options.frames, options.paper_frames) < 0 or min(options.threads) < 1:
+        parser.error('frames must be 0 or more, threads at least 1')
+    console = Console()
+    try:
+        figures = run(options, console)
+    except (ClipError, ValueError, OSError) as error:
+        console.print(f'error: {error}', style='red', highlight=False, soft_wrap=True)
+        return 1
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
