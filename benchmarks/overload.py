@@ -37,6 +37,7 @@ from std_msgs.msg import Header
 
 from msfc.model_file import DEFAULT_MODEL
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
+from msfc_ros.discovery import announce_often
 from msfc_ros.images import image_to_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
@@ -202,6 +203,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 processes.start(
                     half, f'msfc_{half}', f'{half}_node', config / f'{half}.yaml', common
                 )
+            announce_often()
             rclpy.init(args=[])
             player = Player()
             try:

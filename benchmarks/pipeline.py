@@ -51,6 +51,7 @@ from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import CloudPipeline, EdgePipeline, Stopwatch, image_to_tensor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
+from msfc_ros.discovery import announce_often
 from msfc_ros.images import image_to_message, to_bytes_field
 from msfc_ros.messages import packet_to_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip
@@ -226,6 +227,7 @@ class Bench(Node):
 def echo_process(environment: dict[str, str]) -> None:
     """Answer every message with an empty one; ends with its parent's signal."""
     os.environ.update(environment)
+    announce_often()
     rclpy.init(args=[])
     node = Node('echo')
     answer = node.create_publisher(Empty, 'echo/answer', QOS)
@@ -404,6 +406,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                         half, f'msfc_{half}', f'{half}_node', config / f'{half}.yaml',
                         {**common, **parameters},
                     )
+                announce_often()
                 rclpy.init(args=[])
                 bench = Bench(model, processes.check)
                 try:

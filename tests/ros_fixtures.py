@@ -17,7 +17,10 @@ TIMEOUT = 120.0
 
 @pytest.fixture(scope='session')
 def ros_environment():
-    """Keep this run's graph to this machine and apart from that of others."""
+    """Keep this run's graph to this machine and apart from that of others.
+
+    Here as in the nodes torch takes one thread: the last bits of its results depend on how many.
+    """
     values = {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
@@ -25,7 +28,10 @@ def ros_environment():
     }
     saved = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(values['OMP_NUM_THREADS']))
     yield values
+    torch.set_num_threads(threads)
     for name, value in saved.items():
         if value is None:
             del os.environ[name]
@@ -38,6 +44,9 @@ def ros(ros_environment):
     """Start rclpy in this process."""
     import rclpy
 
+    from msfc_ros.discovery import announce_often
+
+    announce_often()
     rclpy.init()
     yield rclpy
     rclpy.try_shutdown()

@@ -77,11 +77,8 @@ def test_one_cloud_serves_two_edges(probe, start_node, model_directory, max_batc
         assert stamps == sorted(stamps)
         expected = expected_of(model, image(name, 1 + FRAMES))
         last = messages[-1]
-        assert last.header == expected.header
-        assert (last.image_height, last.image_width) == CAMERAS[name]
-        assert [item.class_name for item in last.instances] == [
-            item.class_name for item in expected.instances
-        ]
+        assert last.instances
+        assert last == expected
 
     edges['robot2/rear'].kill()
     count = len(found['front'])

@@ -10,10 +10,11 @@ setup(
     maintainer='The MSFC developers',
     maintainer_email='maintainers@msfc.invalid',
     packages=[NAME],
+    package_data={NAME: ['*.xml']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
     ],
     install_requires=['setuptools'],
-    zip_safe=True,
+    zip_safe=False,
 )

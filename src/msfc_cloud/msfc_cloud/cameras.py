@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rclpy.exceptions import InvalidTopicNameException
-from rclpy.validate_topic_name import validate_topic_name
+from rclpy.exceptions import InvalidNamespaceException
+from rclpy.validate_namespace import validate_namespace
 
 from msfc_cloud.camera import Camera
 from msfc_ros.node import ManagedNode
@@ -72,8 +72,8 @@ def check_cameras(names: Sequence[str], topics: Mapping[str, str]) -> None:
         raise ValueError(f'parameter cameras names one twice: {", ".join(names)}')
     for name in names:
         try:
-            validate_topic_name(f'{name}/features' if name else 'features')
-        except InvalidTopicNameException as error:
+            validate_namespace(name if name.startswith('/') else f'/{name}')
+        except InvalidNamespaceException as error:
             raise ValueError(f'parameter cameras has {name!r}, no namespace: {error}') from error
     shared = [name for name, topic in topics.items() if topic.startswith('/')]
     if len(names) > 1 and shared:

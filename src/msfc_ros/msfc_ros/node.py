@@ -34,6 +34,7 @@ from msfc_ros.diagnostics import (
     shown_values,
     work_findings,
 )
+from msfc_ros.discovery import announce_often
 from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import LossCounter, create_publisher, create_subscription
@@ -329,6 +330,7 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
         signal.signal(number, on_signal)
     try:
         check_security()
+        announce_often()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except (ValueError, RCLError) as error:
         get_logger('msfc').fatal(f'cannot start: {error}')
