@@ -229,8 +229,8 @@ def show(results: list[dict[str, Any]], console: Console) -> None:
     """Print the figures, the rates also as multiples of the first line's."""
     table = Table(title='One cloud node, several cameras')
     for title in (
-        'cameras', 'max_batch', 'offered Hz', 'answered Hz', 'x first', 'least / most of a camera',
-        'p50 ms', 'p95 ms', 'out of order',
+        'cameras', 'max batch', 'Hz in', 'Hz out', 'x first', 'least / most', 'p50 ms', 'p95 ms',
+        'out of order',
     ):
         table.add_column(title, justify='right')
     first = results[0]['answered_hz']

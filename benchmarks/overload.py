@@ -170,8 +170,8 @@ def show(results: list[dict[str, Any]], console: Console) -> None:
     """Print the figures, also as multiples of the idle pair's."""
     table = Table(title='The pair under load')
     for title in (
-        'load', 'offered Hz', 'answered Hz', 'p50 ms', 'p95 ms', 'max ms', 'p50 / idle p50',
-        'p50 second half / first', 'answered / idle',
+        'load', 'Hz in', 'Hz out', 'p50 ms', 'p95 ms', 'max ms', 'p50 / idle', '2nd / 1st half',
+        'Hz out / idle',
     ):
         table.add_column(title, justify='right')
     idle = results[0]
