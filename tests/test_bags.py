@@ -124,6 +124,13 @@ def recorded(path):
         return found, bag.damage
 
 
+def all_in_file(path):
+    try:
+        return len(recorded(path)[0]) == COUNT
+    except BagError:
+        return False
+
+
 def test_what_is_sent_is_recorded(probe, bag_command, tmp_path, contents):
     # The publisher first: a recorder subscribes to what is there, and to what comes later.
     output = tmp_path / 'recorded'
@@ -141,14 +148,8 @@ def test_a_killed_recorder_loses_the_last_seconds_only(probe, bag_command, tmp_p
     recorder = bag_command('record', output, '--topic', topic)
     publish_features(probe, contents, topic)
 
-    def safe():
-        try:
-            return len(recorded(output)[0]) == COUNT
-        except BagError:
-            return False
-
     # With nothing more to come: what was written is handed to the system after two seconds.
-    probe.wait(safe, 'the messages in the file')
+    probe.wait(lambda: all_in_file(output), 'the messages in the file')
     recorder.signal(signal.SIGKILL)
     recorder.wait()
     assert not (output / 'metadata.yaml').exists()
@@ -161,7 +162,7 @@ def test_a_signal_closes_the_bag(probe, bag_command, tmp_path, contents):
     output = tmp_path / 'recorded'
     recorder = bag_command('record', output)
     publish_features(probe, contents)
-    probe.spin(0.5)
+    probe.wait(lambda: all_in_file(output), 'the messages in the file')
     recorder.signal(signal.SIGINT)
     assert recorder.wait() == 0, recorder.output
     assert recorded(output) == ([(TOPIC, data) for data in contents], '')

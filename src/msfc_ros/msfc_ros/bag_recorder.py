@@ -82,6 +82,15 @@ class Recorder(Node):
             )
             self.get_logger().info(f'recording {topic}')
 
+    def take_what_has_come(self, executor: SingleThreadedExecutor) -> None:
+        """Record what the middleware has already received."""
+        idle = 0
+        # The two timers may be due as well.
+        while not self.complete and idle < 3:
+            before = self._writer.count
+            executor.spin_once(timeout_sec=0)
+            idle = idle + 1 if self._writer.count == before else 0
+
     def _tell_what_is_missing(self) -> None:
         self.destroy_timer(self._patience)
         missing = [topic for topic in self._topics if topic not in self._recorded]
@@ -133,6 +142,7 @@ def record(
             try:
                 while not stop.is_set() and not node.complete and time.monotonic() < end:
                     executor.spin_once(timeout_sec=0.1)
+                node.take_what_has_come(executor)
             finally:
                 executor.shutdown()
                 node.destroy_node()
