@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Sequence
 
-
 WAITING = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
 """Variables by which a user says how OpenMP's threads wait."""
 
@@ -23,8 +22,8 @@ SPIN_COUNT = 10_000
 def wait_briefly() -> None:
     """Let the threads of OpenMP (GNU's, which PyTorch comes with) leave the cores to others soon.
 
-    By default they keep a core busy for milliseconds after each frame. Where edge and cloud share a
-    machine, the other one needs it just then. Call before torch is imported.
+    By default they keep a core busy for milliseconds after each frame. Where edge and cloud
+    share a machine, the other one needs it just then. Call before torch is imported.
     """
     if not any(map(os.environ.get, WAITING)):
         os.environ['GOMP_SPINCOUNT'] = str(SPIN_COUNT)
