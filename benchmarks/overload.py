@@ -49,9 +49,6 @@ START_PATIENCE = 300.0
 ANSWER_PATIENCE = 30.0
 """Seconds that a result is waited for."""
 
-LOST = 3.0
-"""Seconds after which an image is taken for lost: cameras' images are sent as best effort."""
-
 WARM_UP = 3.0
 """Seconds before each measurement in which images are sent as well."""
 
@@ -96,13 +93,12 @@ class Player:
         self._executor.spin_once(timeout_sec=max(0.0, seconds))
 
     def ask(self) -> bool:
-        """Send one image, another one should it get lost; return whether a result came."""
+        """Send one image; return whether its result came in time."""
         before = self.answered
+        self.send()
         end = time.perf_counter() + ANSWER_PATIENCE
-        while self.answered == before and (now := time.perf_counter()) < end:
-            self.send()
-            while self.answered == before and time.perf_counter() < now + LOST:
-                self.spin(0.05)
+        while self.answered == before and time.perf_counter() < end:
+            self.spin(0.05)
         return self.answered > before
 
     def play(self, rate: float, seconds: float) -> float:

@@ -61,7 +61,11 @@ Picture = NDArray[np.uint8]
 QOS = QoSProfile(depth=10)
 JPEG_QUALITY = 90
 BLOCK = 10
+"""Frames that go one way before the next has its turn."""
+
 LEAD = 2
+"""Of these, sent once more before and not measured."""
+
 PATIENCE = 60.0
 """Seconds that an answer is waited for."""
 

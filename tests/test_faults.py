@@ -36,6 +36,11 @@ from two_hosts import Agent, TwoHosts, obstacle, queue_obstacle, wait_until
 WHY_NOT = obstacle('nft', 'tc')
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
+SLOW = ('netem', 'delay', '40ms', '20ms', 'reorder', '5%', '25%')
+"""What tc puts on a slow link."""
+
+WHY_NOT_SLOW = WHY_NOT or queue_obstacle(*SLOW)
+
 CODE_CHANNELS = 2720
 THRESHOLD = 0.05
 
@@ -525,17 +530,14 @@ def test_narrow_link(pair, payload):
         assert received >= 0.9 * sent
 
 
+@pytest.mark.skipif(bool(WHY_NOT_SLOW), reason=WHY_NOT_SLOW)
 @pytest.mark.parametrize('payload', PAYLOADS)
 def test_slow_link(pair, payload):
-    disturbance = ('netem', 'delay', '40ms', '20ms', 'reorder', '5%', '25%')
-    why_not = queue_obstacle(*disturbance)
-    if why_not:
-        pytest.skip(why_not)
     sent, received, *_ = send_through(
         pair,
         payload,
         'delay 40 +- 20 ms, 5 % of the packets out of order',
-        lambda: pair.hosts.queue(*disturbance),
+        lambda: pair.hosts.queue(*SLOW),
         pair.hosts.heal_queue,
     )
     if payload < LARGE:
