@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from msfc.cli_bag import bag_app
+from msfc.cli_baselines import baselines
+from msfc.cli_data import data_app
 from msfc.cli_evaluate import evaluate
-from msfc.cli_measure import stoppable
-from msfc.cli_reproduction import add_commands
+from msfc.cli_importance import importance
+from msfc.cli_reproduce import reproduce
 from msfc.cli_sweep import sweep
 from msfc.cli_tools import Bar, check_device, console, errors_in_words, print_table
 
@@ -26,10 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help='Make data sets.', no_args_is_help=True)
 app.add_typer(data_app, name='data')
 app.add_typer(bag_app, name='bag')
-add_commands(app, data_app)
 
 
 def _print_figures(title: str, figures: Sequence[Figures]) -> None:
@@ -53,28 +53,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise ValueError(f'{path} is not JSON: {error}') from error
-
-
-@data_app.command('tabletop')
-def data_tabletop(
-    output: Annotated[Path, typer.Argument(help='Folder to write the COCO-format data to.')],
-    train: Annotated[int, typer.Option(help='Training images.', min=0)] = 3200,
-    val: Annotated[int, typer.Option(help='Validation images.', min=0)] = 200,
-    test: Annotated[int, typer.Option(help='Test images.', min=0)] = 400,
-    workers: Annotated[int | None, typer.Option(help='Processes; all cores by default.')] = None,
-) -> None:
-    """Render the simulated tabletop world (MuJoCo) as a COCO-format data set.
-
-    Goes on where a broken run ended. The same numbers give the same data on every machine that
-    renders alike.
-    """
-    with errors_in_words(), stoppable(output), Bar('rendering') as update:
-        from msfc_sim.dataset import write_dataset
-
-        counts = {'train': train, 'val': val, 'test': test}
-        files = write_dataset(output, counts, workers, update)
-    for split, path in files.items():
-        console.print(f'{split}: {path}')
 
 
 @app.command()
@@ -127,6 +105,9 @@ def train(
 
 app.command()(evaluate)
 app.command()(sweep)
+app.command()(baselines)
+app.command()(importance)
+app.command()(reproduce)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from pycocotools import mask as coco_mask
 from typer.testing import CliRunner
 
 from msfc.cli import app
-from msfc.cli_reproduction import data_openimages
+from msfc.cli_data import data_openimages
 from msfc.data import CocoDataset
 from msfc.data.files import hash_of
 from msfc.data.openimages import (

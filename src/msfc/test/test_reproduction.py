@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import typer
 from pycocotools import mask as coco_mask
 from typer.testing import CliRunner
 
-from msfc import cli_reproduction
+from msfc.cli import app
 from msfc.codec import BIT_DEPTHS
 from msfc.data import CocoDataset
 from msfc.detectors import base
@@ -424,9 +423,6 @@ def run(monkeypatch: pytest.MonkeyPatch, detector: FindingDetector) -> Any:
     from msfc import model_file
 
     monkeypatch.setattr(model_file, 'load_model', lambda *_: model)
-    app, data_app = typer.Typer(), typer.Typer()
-    app.add_typer(data_app, name='data')
-    cli_reproduction.add_commands(app, data_app)
 
     def invoke(*arguments: str | Path, status: int = 0) -> str:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])

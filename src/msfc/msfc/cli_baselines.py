@@ -1,7 +1,4 @@
-"""The commands that reproduce the paper: its data, its baselines and its figures.
-
-The functions are plain typer commands; :func:`add_commands` adds them to the program.
-"""
+"""The command ``msfc baselines``: other ways to send the same scene, at equal precision."""
 
 from __future__ import annotations
 
@@ -27,88 +24,16 @@ from msfc.cli_measure import (
     kinds,
     measure_shown,
     print_measurements,
-    stoppable,
 )
-from msfc.cli_tools import Bar, check_device, errors_in_words, print_lines, print_table
+from msfc.cli_tools import check_device, errors_in_words, print_lines
 
 if TYPE_CHECKING:
     from msfc.evaluation.baselines import Method
     from msfc.evaluation.variants import Measurement
 
-# The heavy imports (torch, matplotlib) are in the commands, so that --help answers at once.
+# The heavy imports (torch, matplotlib) are in the command, so that --help answers at once.
 
 QUICK_SETTINGS = 3
-VARIANCE_IMAGES = 50  # that the scale of the features is taken from
-
-
-def add_commands(app: typer.Typer, data_app: typer.Typer) -> None:
-    """Add the commands to the program and to its ``data`` group."""
-    data_app.command('openimages')(data_openimages)
-    data_app.command('coco')(data_coco)
-    app.command('baselines')(baselines)
-    app.command('importance')(importance)
-
-
-def data_openimages(
-    source: Annotated[Path, typer.Argument(help="Folder with OpenImages' official files.")],
-    output: Annotated[Path, typer.Argument(help='Folder to write the COCO-format data to.')],
-    classes: Annotated[
-        list[str] | None, typer.Option('--class', help='Class by name; repeatable.')
-    ] = None,
-    most: Annotated[
-        int, typer.Option(help='Without --class: this many classes with the most masks.', min=1)
-    ] = 80,
-    train: Annotated[int, typer.Option(help='Training images; the paper has 176,107.', min=0)] = (
-        176_107
-    ),
-    test: Annotated[int, typer.Option(help='Test images; the paper has 8,746.', min=0)] = 8_746,
-    copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
-    workers: Annotated[int | None, typer.Option(help='Threads; all cores by default.')] = None,
-) -> None:
-    """Write OpenImages' instance masks as a COCO-format data set.
-
-    Goes on where a broken run ended. Says what is missing, names it in missing.csv, and lists in
-    download.txt what to download for the whole sets.
-    """
-    with errors_in_words(), stoppable(output), Bar('reading masks') as update:
-        from msfc.data.openimages import write_openimages
-
-        report = write_openimages(
-            source, output, classes or (), most, {'train': train, 'test': test}, copy, workers,
-            update,
-        )
-    print_lines(report.sentences())
-
-
-def data_coco(
-    annotations: Annotated[Path, typer.Argument(help='Such as instances_val2017.json.')],
-    images: Annotated[Path, typer.Argument(help='Its folder of images.')],
-    output: Annotated[Path, typer.Argument(help='Folder to write the subset to.')],
-    split: Annotated[str | None, typer.Option(help="Its name; the image folder's by default.")]
-    = None,
-    classes: Annotated[
-        list[str] | None, typer.Option('--class', help='Class to keep; repeatable. All if none.')
-    ] = None,
-    count: Annotated[int | None, typer.Option(help='Images to keep.', min=1)] = None,
-    keep_empty: Annotated[
-        bool | None,
-        typer.Option(help='Keep images without objects; by default if no class is given.'),
-    ] = None,
-    copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
-) -> None:
-    """Check a COCO data set, and write the sound part of it or a subset.
-
-    Images that are missing, cut off or of another size and annotations that are of no use are left
-    out, and named in problems_<split>.csv. Goes on where a broken run ended.
-    """
-    with errors_in_words(), stoppable(output), Bar('checking images') as update:
-        from msfc.data.coco_subset import write_subset
-
-        report = write_subset(
-            annotations, images, output, split or images.name, classes or (), count, keep_empty,
-            copy, update,
-        )
-    print_lines(report.sentences())
 
 
 def baselines(
@@ -222,99 +147,6 @@ def baselines(
         print_lines(['At equal mask mAP:'])
         print_lines([row['sentence'] for row in tables if row['measure'] == 'mask_map'])
         _plot_baselines(output, methods, coded_model, points, by_name, plain.name, floor)
-        print_lines([*notes, f'tables and plots: {output}'])
-
-
-def importance(
-    model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
-    data: DataFolder,
-    output: Output,
-    split: Split = 'test',
-    variance: Annotated[
-        float, typer.Option(help="Of the noise; 100 is the paper's, for features of its scale.")
-    ] = 100.0,
-    relative: Annotated[
-        bool,
-        typer.Option('--relative', help="Take the variance as multiple of the features' own, the "
-                                        "mean of the levels' variances."),
-    ] = False,
-    limit: Images = None,
-    replicates: Replicates = 1000,
-    device: Device = 'cpu',
-    quick: Quick = False,
-) -> None:
-    """Add noise to each pyramid level in turn (Fig. 3), and print the sizes (Table 1).
-
-    The detector is measured without its codec. Goes on where a broken run ended.
-    """
-    with errors_in_words():
-        from msfc.data import CocoDataset
-        from msfc.evaluation.importance import importance_variants, level_variances, size_table
-        from msfc.evaluation.model_set import NamedModel
-        from msfc.evaluation.plots import plot_importance
-        from msfc.evaluation.report import data_digest, write_measurements
-        from msfc.evaluation.variants import network_size
-        from msfc.model_file import load_model
-
-        notes: list[str] = []
-        if quick:
-            limit = limit or QUICK_IMAGES
-            output, notes = output / QUICK_FOLDER, [QUICK_WARNING]
-            print_lines(notes)
-        check_device(device)
-        dataset = CocoDataset(data, split)
-        loaded = load_model(model, device)
-        detector = loaded.detector
-        image_ids = dataset.image_ids[:limit]
-        scale = level_variances(detector, dataset, image_ids[:VARIANCE_IMAGES])
-        # The last digits differ from run to run, and a run must find its own journal again.
-        used = float(f'{variance * scale.pooled():.4g}') if relative else variance
-        named = NamedModel.of(Path(model).name, loaded)
-        variants = importance_variants(detector, used)
-        measured = measure_shown(
-            dataset, variants, image_ids, output / 'journal',
-            {
-                'data': data_digest(data, split),
-                'detector': named.identity,
-                'variance': used,
-            },
-            replicates,
-        )
-        clean, *noisy = measured
-        image = dataset.read_image(0)
-        size = network_size(detector)((image.shape[0], image.shape[1]))
-        sizes = size_table(detector, size, loaded)
-        write_measurements(
-            output / 'importance.json', measured, clean,
-            {
-                **describe_run(dataset, data, split, len(image_ids), replicates, notes),
-                'models': [named.describe()],
-                'variance': used,
-                'feature_variances': scale.variances(),
-                'sizes': [row.to_dict() for row in sizes],
-            },
-        )
-        print_measurements(f'noise of variance {used:.4g} on each level', measured)
-        print_table(
-            f'sizes, and ratios to the image, at a network input of {size[0]} x {size[1]}',
-            ('', 'shape', 'elements', 'ratio', 'bits', 'ratio'),
-            [
-                (
-                    row.name, 'x'.join(map(str, row.shape or ())), f'{row.elements:,}',
-                    f'{row.elements_ratio:.3g}', f'{row.bits:,}', f'{row.bits_ratio:.3g}',
-                )
-                for row in sizes
-            ],
-        )
-        for suffix in ('png', 'pdf'):
-            plot_importance(
-                {
-                    entry.variant.removeprefix('noise on '): kinds(entry) for entry in noisy
-                },
-                kinds(clean),
-                output / f'importance.{suffix}',
-                f'Gaussian noise of variance {used:.4g} on one level',
-            )
         print_lines([*notes, f'tables and plots: {output}'])
 
 
