@@ -42,7 +42,7 @@ from msfc.codec.packet import FeaturePacket
 from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import EdgePipeline
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 from msfc_ros.messages import packet_to_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
@@ -201,7 +201,7 @@ def measure(
                     'max_batch': batch,
                 },
             )
-            announce_often()
+            use_profile()
             rclpy.init(args=[])
             node = rclpy.create_node('edges')
             executor = SingleThreadedExecutor()

@@ -37,7 +37,7 @@ from std_msgs.msg import Header
 
 from msfc.model_file import DEFAULT_MODEL
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 from msfc_ros.images import image_to_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
@@ -209,7 +209,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                     config / f'{half}.yaml',
                     {**common, **parameters},
                 )
-            announce_often()
+            use_profile()
             rclpy.init(args=[])
             player = Player()
             try:

@@ -51,7 +51,7 @@ from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import CloudPipeline, EdgePipeline, Stopwatch, image_to_tensor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 from msfc_ros.images import image_to_message, to_bytes_field
 from msfc_ros.messages import packet_to_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip
@@ -60,10 +60,10 @@ Picture = NDArray[np.uint8]
 
 QOS = QoSProfile(depth=10)
 JPEG_QUALITY = 90
-BLOCK = 10
+BLOCK = 20
 """Frames that go one way before the next has its turn."""
 
-LEAD = 2
+LEAD = 5
 """Of these, sent once more before and not measured."""
 
 PATIENCE = 60.0
@@ -233,7 +233,7 @@ class Bench(Node):
 def echo_process(environment: dict[str, str]) -> None:
     """Answer every message with an empty one; ends with its parent's signal."""
     os.environ.update(environment)
-    announce_often()
+    use_profile()
     rclpy.init(args=[])
     node = Node('echo')
     answer = node.create_publisher(Empty, 'echo/answer', QOS)
@@ -419,7 +419,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                         half, f'msfc_{half}', f'{half}_node', config / f'{half}.yaml',
                         {**common, **parameters},
                     )
-                announce_often()
+                use_profile(sends_images=True)
                 rclpy.init(args=[])
                 bench = Bench(model, processes.check)
                 try:

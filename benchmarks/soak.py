@@ -49,7 +49,7 @@ from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import save_model
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 from msfc_ros.images import image_to_message
 
 NODES = {'edge': 'encoding', 'cloud': 'decoding'}
@@ -232,7 +232,7 @@ def run(options: argparse.Namespace, model: str, logs: Path, console: Console) -
     environment = private_environment(logs)
     os.environ.update(environment)
     config = Path(get_package_share_directory('msfc')) / 'config'
-    announce_often()
+    use_profile()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     feeder = Feeder(options.height, options.width)
     samples: dict[str, list[Sample]] = {name: [] for name in NODES}

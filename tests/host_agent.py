@@ -27,7 +27,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 from msfc_ros.images import image_to_message
 
 PICTURES = 4
@@ -223,7 +223,7 @@ class Agent:
 
 def main() -> None:
     """Serve until the end of the input."""
-    announce_often()
+    use_profile()
     rclpy.init()
     Agent().serve()
 

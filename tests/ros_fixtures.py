@@ -44,9 +44,9 @@ def ros(ros_environment):
     """Start rclpy in this process."""
     import rclpy
 
-    from msfc_ros.discovery import announce_often
+    from msfc_ros.fast_dds import use_profile
 
-    announce_often()
+    use_profile()
     rclpy.init()
     yield rclpy
     rclpy.try_shutdown()

@@ -23,7 +23,7 @@ from msfc_demo.accuracy import RunningAccuracy
 from msfc_demo.figures import Figures
 from msfc_demo.monitor import FrameRecord, Monitor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 
 START_PATIENCE = 300.0
 """Seconds until all nodes have to be ready."""
@@ -124,7 +124,7 @@ class Demo:
         os.environ.update(self._environment)
         with self._processes:
             self._start_nodes()
-            announce_often()
+            use_profile()
             rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
             try:
                 self._watch()

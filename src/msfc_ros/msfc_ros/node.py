@@ -34,7 +34,7 @@ from msfc_ros.diagnostics import (
     shown_values,
     work_findings,
 )
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import LossCounter, create_publisher, create_subscription
@@ -308,12 +308,17 @@ class ManagedNode(BackgroundLifecycleNode):
         self.refuse('internal_error', ''.join(traceback.format_exception(error)).rstrip())
 
 
-def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
+def run(
+    make_node: Callable[[], ManagedNode],
+    args: Sequence[str] | None = None,
+    sends_images: bool = False,
+) -> int:
     """Run a node until SIGINT or SIGTERM.
 
     Args:
         make_node: creates the node.
         args: command line; by default the process's.
+        sends_images: whether it is a camera, see :func:`msfc_ros.fast_dds.use_profile`.
 
     Returns:
         The exit status: 0 after a signal, 1 if the node could not start.
@@ -330,7 +335,7 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
         signal.signal(number, on_signal)
     try:
         check_security()
-        announce_often()
+        use_profile(sends_images)
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except (ValueError, RCLError) as error:
         get_logger('msfc').fatal(f'cannot start: {error}')

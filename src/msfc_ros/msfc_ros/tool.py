@@ -13,7 +13,7 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import NameValidationException
 from rclpy.signals import SignalHandlerOptions
 
-from msfc_ros.discovery import announce_often
+from msfc_ros.fast_dds import use_profile
 from msfc_ros.security import check_security
 
 
@@ -36,7 +36,7 @@ def tool_context() -> Iterator[threading.Event]:
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        announce_often()
+        use_profile()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         yield stop
     except (RCLError, NameValidationException) as error:

@@ -98,4 +98,4 @@ class CameraNode(StreamNode):
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the node until SIGINT or SIGTERM."""
-    sys.exit(run(CameraNode, args))
+    sys.exit(run(CameraNode, args, sends_images=True))

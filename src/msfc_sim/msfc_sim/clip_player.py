@@ -64,4 +64,4 @@ def _camera_frame(frame: ClipFrame) -> CameraFrame:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the node until SIGINT or SIGTERM."""
-    sys.exit(run(ClipPlayer, args))
+    sys.exit(run(ClipPlayer, args, sends_images=True))
