@@ -298,7 +298,7 @@ def test_a_sweep_without_detector_step_needs_a_detector(folder: Path, tmp_path: 
 @pytest.mark.skipif(
     not (ROOT / 'experiments').is_dir(), reason='the package is outside its repository'
 )
-@pytest.mark.parametrize('name', ['tabletop', 'coco'])
+@pytest.mark.parametrize('name', ['tabletop', 'coco', 'openimages'])
 def test_the_shipped_sweeps_are_the_papers(name: str) -> None:
     plan = load_sweep(ROOT / 'experiments' / f'{name}_sweep.yaml')
     assert plan.code_channels == (8, 16, 32, 64)
