@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -98,6 +100,15 @@ def test_no_signature_is_sent() -> None:
 def test_ffmpeg_errors_are_told() -> None:
     with pytest.raises(ValueError, match=r'H\.264 intra 4:2:0: ffmpeg failed'):
         FfmpegIntraCodec('H.264').decode(b'no stream', (64, 64))
+
+
+def test_hanging_ffmpeg_is_ended(tmp_path: Path) -> None:
+    program = tmp_path / 'ffmpeg'
+    program.write_text('#!/bin/sh\nexec sleep 60\n')
+    program.chmod(0o755)
+    codec = FfmpegIntraCodec('H.264', program=str(program), timeout=0.2)
+    with pytest.raises(ValueError, match=r'H\.264 intra 4:2:0: no answer from ffmpeg in 0\.2 s'):
+        codec.encode(make_image(32, 32), -30)
 
 
 def test_downscaling_sends_the_small_image() -> None:

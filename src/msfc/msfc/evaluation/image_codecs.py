@@ -194,9 +194,14 @@ class FfmpegIntraCodec(ImageCodec):
             self._program, '-hide_banner', '-loglevel', 'error', '-nostdin', '-threads', '1',
         ]
         command += [*options[:-1], '-threads', '1', options[-1]]
-        done = subprocess.run(
-            command, input=data, capture_output=True, timeout=self._timeout, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, input=data, capture_output=True, timeout=self._timeout, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ValueError(
+                f'{self.name}: no answer from ffmpeg in {self._timeout:g} s; run it again'
+            ) from error
         if done.returncode or not done.stdout:
             message = done.stderr.decode(errors='replace').strip() or 'no output'
             raise ValueError(f'{self.name}: ffmpeg failed: {message}')
