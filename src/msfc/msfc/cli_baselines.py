@@ -10,9 +10,6 @@ import typer
 
 from msfc.cli_measure import (
     PANELS,
-    QUICK_FOLDER,
-    QUICK_IMAGES,
-    QUICK_WARNING,
     DataFolder,
     Device,
     Images,
@@ -24,6 +21,7 @@ from msfc.cli_measure import (
     kinds,
     measure_shown,
     print_measurements,
+    quick_run,
 )
 from msfc.cli_tools import check_device, errors_in_words, print_lines
 
@@ -85,11 +83,8 @@ def baselines(
         from msfc.model import SplitModel
         from msfc.model_file import load_model
 
-        notes: list[str] = []
-        if quick:
-            limit, settings = limit or QUICK_IMAGES, settings or QUICK_SETTINGS
-            output, notes = output / QUICK_FOLDER, [QUICK_WARNING]
-            print_lines(notes)
+        output, limit, notes = quick_run(quick, output, limit)
+        settings = settings or (QUICK_SETTINGS if quick else None)
         check_device(device)
         dataset = CocoDataset(data, split)
         coded_model = load_model(model, device)

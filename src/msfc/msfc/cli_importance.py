@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from msfc.cli_measure import (
-    QUICK_FOLDER,
-    QUICK_IMAGES,
-    QUICK_WARNING,
     DataFolder,
     Device,
     Images,
@@ -22,6 +19,7 @@ from msfc.cli_measure import (
     kinds,
     measure_shown,
     print_measurements,
+    quick_run,
 )
 from msfc.cli_tools import check_device, errors_in_words, print_lines, print_table
 
@@ -61,11 +59,7 @@ def importance(
         from msfc.evaluation.variants import network_size
         from msfc.model_file import load_model
 
-        notes: list[str] = []
-        if quick:
-            limit = limit or QUICK_IMAGES
-            output, notes = output / QUICK_FOLDER, [QUICK_WARNING]
-            print_lines(notes)
+        output, limit, notes = quick_run(quick, output, limit)
         check_device(device)
         dataset = CocoDataset(data, split)
         loaded = load_model(model, device)

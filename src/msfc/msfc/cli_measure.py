@@ -30,6 +30,17 @@ Quick = Annotated[
 ]
 DataFolder = Annotated[Path, typer.Option(help='Folder of a COCO-format data set.')]
 Split = Annotated[str, typer.Option(help='Split to measure on.')]
+Workers = Annotated[int, typer.Option(help='Processes that read data.', min=0)]
+Detector = Annotated[
+    str | None,
+    typer.Option(help='Trained model whose detector all codecs start from and are compared with; '
+                      'trained first if none.'),
+]
+Runs = Annotated[
+    list[Path] | None,
+    typer.Option(help="Output of msfc train with the same steps, taken for its C' in place of "
+                      'training; repeatable.'),
+]
 Output = Annotated[
     Path, typer.Option(help='Folder for tables, plots and what is needed to go on after a break.')
 ]
@@ -47,6 +58,20 @@ def stoppable(folder: Path | None) -> Iterator[None]:
     except KeyboardInterrupt:
         print_lines([f'stopped; the same command goes on from {folder}' if folder else 'stopped'])
         raise typer.Exit(130) from None
+
+
+def quick_run(
+    quick: bool, output: Path, limit: int | None
+) -> tuple[Path, int | None, list[str]]:
+    """Return folder, number of images and notes of a run, and print the notes.
+
+    A quick run has few images, and a folder of its own since it must not be taken for the real
+    thing.
+    """
+    if not quick:
+        return output, limit, []
+    print_lines([QUICK_WARNING])
+    return output / QUICK_FOLDER, limit or QUICK_IMAGES, [QUICK_WARNING]
 
 
 def measure_shown(

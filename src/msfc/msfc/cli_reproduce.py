@@ -11,7 +11,18 @@ import typer
 from msfc.cli_baselines import baselines
 from msfc.cli_evaluate import evaluate
 from msfc.cli_importance import importance
-from msfc.cli_measure import QUICK_FOLDER, DataFolder, Device, Images, Output, Replicates, Split
+from msfc.cli_measure import (
+    QUICK_FOLDER,
+    DataFolder,
+    Detector,
+    Device,
+    Images,
+    Output,
+    Replicates,
+    Runs,
+    Split,
+    Workers,
+)
 from msfc.cli_sweep import sweep
 from msfc.cli_tools import errors_in_words, print_lines
 
@@ -27,16 +38,8 @@ def reproduce(
     data: DataFolder,
     output: Output,
     split: Split = 'test',
-    detector: Annotated[
-        str | None,
-        typer.Option(help='Trained model whose detector all codecs start from and are compared '
-                          'with; trained first if none.'),
-    ] = None,
-    run: Annotated[
-        list[Path] | None,
-        typer.Option(help="Output of msfc train, taken for its C' in place of training; "
-                          'repeatable.'),
-    ] = None,
+    detector: Detector = None,
+    run: Runs = None,
     model: Annotated[
         str | None,
         typer.Option(help='Trained model to measure and to compare with the baselines, behind '
@@ -51,7 +54,7 @@ def reproduce(
     limit: Images = None,
     replicates: Replicates = 1000,
     device: Device = 'cpu',
-    workers: Annotated[int, typer.Option(help='Processes that read data.', min=0)] = 1,
+    workers: Workers = 1,
     quick: Annotated[
         bool,
         typer.Option('--quick', help='A few iterations, images and settings, into folders of '

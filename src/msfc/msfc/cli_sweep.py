@@ -11,21 +11,22 @@ import typer
 
 from msfc.cli_measure import (
     PANELS,
-    QUICK_FOLDER,
-    QUICK_IMAGES,
-    QUICK_WARNING,
     DataFolder,
+    Detector,
     Device,
     Images,
     Output,
     Replicates,
+    Runs,
     Split,
+    Workers,
     change_and_range,
     describe_run,
     kinds,
     measure_shown,
     print_differences,
     print_measurements,
+    quick_run,
     stoppable,
 )
 from msfc.cli_tools import Bar, check_device, errors_in_words, print_lines, print_table
@@ -42,16 +43,8 @@ def sweep(
     plan: Annotated[Path, typer.Argument(help='YAML file, see experiments/tabletop_sweep.yaml.')],
     data: DataFolder,
     output: Output,
-    detector: Annotated[
-        str | None,
-        typer.Option(help='Trained model whose detector all codecs start from and are compared '
-                          'with; trained first if none.'),
-    ] = None,
-    run: Annotated[
-        list[Path] | None,
-        typer.Option(help="Output of msfc train with the same steps, taken for its C' in place "
-                          'of training; repeatable.'),
-    ] = None,
+    detector: Detector = None,
+    run: Runs = None,
     code_channels: Annotated[
         list[int] | None, typer.Option(help="C'; repeatable. Those of the file by default.")
     ] = None,
@@ -63,7 +56,7 @@ def sweep(
     limit: Images = None,
     replicates: Replicates = 1000,
     device: Device = 'cpu',
-    workers: Annotated[int, typer.Option(help='Processes that read data.', min=0)] = 1,
+    workers: Workers = 1,
     checkpoint_every: Annotated[float, typer.Option(help='Seconds.', min=0)] = 120.0,
     quick: Annotated[
         bool,
@@ -92,13 +85,9 @@ def sweep(
             code_channels=tuple(code_channels or chosen.code_channels),
             bits=tuple(bits or chosen.bits),
         )
-        notes: list[str] = []
+        output, limit, notes = quick_run(quick, output, limit)
         if quick:
-            # Apart, since it must not be taken for the real thing.
-            chosen, output = chosen.quick(), output / QUICK_FOLDER
-            limit, checkpoint_every = limit or QUICK_IMAGES, 1e9
-            notes.append(QUICK_WARNING)
-            print_lines(notes)
+            chosen, checkpoint_every = chosen.quick(), 1e9
         check_device(device)
         dataset = CocoDataset(data, split)
         given = runs_by_width(run or (), chosen)
