@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 WAITING = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
 """Variables by which a user says how OpenMP's threads wait."""
@@ -29,6 +31,46 @@ def wait_briefly() -> None:
         os.environ['GOMP_SPINCOUNT'] = str(SPIN_COUNT)
 
 
+COMPILER = 'torch._dynamo'
+"""The package of ``torch.compile``."""
+
+
+def import_torchvision() -> None:
+    """Import torchvision without the package of ``torch.compile``, a third of a node's start.
+
+    torchvision's RoIAlign takes one function of it, for deterministic GPU operation, and so
+    imports it all at once. That function is replaced by one that imports it when it is called.
+    """
+    if COMPILER in sys.modules:
+        return
+    stand_ins = {name: _Later(name) for name in (COMPILER, f'{COMPILER}.utils')}
+    sys.modules.update(stand_ins)
+    try:
+        importlib.import_module('torchvision')
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+
+class _Later(ModuleType):
+    """Stands in for a module, until something else of it is asked for."""
+
+    def is_compile_supported(self, device: Any) -> bool:
+        return bool(self._real().is_compile_supported(device))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self._real(), name)
+
+    def _real(self) -> Any:
+        for name, module in list(sys.modules.items()):
+            if isinstance(module, _Later):
+                del sys.modules[name]
+        return importlib.import_module(self.__name__)
+
+
 def start(module: str, node: str, args: Sequence[str] | None = None) -> None:
     """Run a node until SIGINT or SIGTERM, then exit.
 
@@ -39,6 +81,7 @@ def start(module: str, node: str, args: Sequence[str] | None = None) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     wait_briefly()
+    import_torchvision()
     node_type = getattr(importlib.import_module(module), node)
     from msfc_ros.node import run
 
