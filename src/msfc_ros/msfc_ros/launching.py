@@ -14,8 +14,8 @@ from launch_ros.substitutions import FindPackageShare
 
 BOOLEAN = ['true', 'false']
 
-RESPAWN_DELAY = 2.0
-"""Seconds before a node that died is started again."""
+RESPAWN_DELAY = 0.2
+"""Seconds before a node that died is started again; its imports take two more."""
 
 
 def common_arguments() -> list[DeclareLaunchArgument]:
