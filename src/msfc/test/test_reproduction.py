@@ -227,6 +227,34 @@ def test_many_variants_and_going_on_after_a_break(
     assert steps[0] == 0
 
 
+class BreakingCodec(JpegCodec):
+    """Fails at its third image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded = 0
+
+    def encode(self, image: Any, quality: int) -> bytes:
+        self.encoded += 1
+        if self.encoded == 3:
+            raise ValueError('no third image')
+        return super().encode(image, quality)
+
+
+def test_an_image_is_encoded_once_and_a_failing_encoder_is_told(
+    detector: FindingDetector, dataset: CocoDataset, tmp_path: Path
+) -> None:
+    codec = BreakingCodec()
+    variants = [Uncompressed(detector), ImageSent(detector, codec, 10)]
+    options: dict[str, Any] = {'journals': tmp_path / 'journal', 'replicates': 5}
+    with pytest.raises(ValueError, match='no third image'):
+        measure(dataset, variants, **options)
+    assert codec.encoded == 3
+    # What was finished is kept.
+    measure(dataset, variants, **options)
+    assert codec.encoded == 3 + 8
+
+
 def test_wrong_measurements_are_refused(detector: FindingDetector, dataset: CocoDataset) -> None:
     plain = Uncompressed(detector)
     with pytest.raises(ValueError, match='two variants are named uncompressed'):

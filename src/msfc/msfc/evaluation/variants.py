@@ -8,9 +8,11 @@ ended, and adds bootstrap intervals from the same resampled sets of images for a
 
 from __future__ import annotations
 
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,7 @@ class Frame:
         self._batches: dict[int, ImageBatch] = {}
         self._pyramids: dict[int, Pyramid] = {}
         self._codes: dict[tuple[int, int], Tensor] = {}
+        self._sent: dict[tuple[int, int], tuple[int, Picture]] = {}
 
     def batch(self, detector: SplitDetector) -> ImageBatch:
         """Return a detector's input."""
@@ -81,6 +84,14 @@ class Frame:
         if key not in self._codes:
             self._codes[key] = codec.encode(self.pyramid(detector)[0])
         return self._codes[key]
+
+    def sent(self, codec: ImageCodec, quality: int) -> tuple[int, Picture]:
+        """Return how many bytes an image codec sends, and the image that comes out."""
+        key = (id(codec), quality)
+        if key not in self._sent:
+            data = codec.encode(self.image, quality)
+            self._sent[key] = len(data), codec.decode(data, self.size)
+        return self._sent[key]
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,9 @@ class Variant(ABC):
     detector: SplitDetector
     key: str = ''
     depends: Mapping[str, Any] = MappingProxyType({})
+
+    def prepare(self, frame: Frame) -> None:  # noqa: B027
+        """Do what needs no detector; another thread may call this before ``run``."""
 
     @abstractmethod
     def run(self, frame: Frame) -> Outcome:
@@ -221,16 +235,19 @@ class ImageSent(Variant):
         self.name = f'{codec.name} q={quality}'
         self.detector, self._codec, self._quality = detector, codec, quality
 
+    def prepare(self, frame: Frame) -> None:
+        """Encode and decode the image."""
+        frame.sent(self._codec, self._quality)
+
     def run(self, frame: Frame) -> Outcome:
         """Detect what is in an image."""
-        data = self._codec.encode(frame.image, self._quality)
-        decoded = self._codec.decode(data, frame.size)
+        sent, decoded = frame.sent(self._codec, self._quality)
         batch = self.detector.preprocess([image_to_tensor(decoded)])
         # Results in the camera's pixels, also where a smaller image was sent.
         sizes = ImageSizes((frame.size,), batch.sizes.valid, batch.sizes.padded)
         (found,) = self.detector.infer(self.detector.extract(batch), sizes)
         encoding = self._codec.name.split()[0].lower()
-        return Outcome(found, len(data), compressed_image_bytes(len(data), encoding))
+        return Outcome(found, sent, compressed_image_bytes(sent, encoding))
 
 
 @dataclass(frozen=True)
@@ -355,6 +372,9 @@ def measure(
         books = [
             stack.enter_context(Journal(folder / path)) for path in files
         ]
+        # Encoders keep one core busy each; the detector works on what they have finished.
+        pool = ThreadPoolExecutor(os.cpu_count())
+        stack.callback(pool.shutdown, cancel_futures=True)
         done = sum(str(k) in book for k in chosen for book in books)
         if progress:
             progress(done, len(chosen) * len(books))
@@ -367,7 +387,9 @@ def measure(
             if not todo:
                 continue
             frame = Frame(image_id, dataset.read_image(places[image_id]))
-            for variant, book in todo:
+            prepared = [pool.submit(variant.prepare, frame) for variant, _ in todo]
+            for (variant, book), ready in zip(todo, prepared, strict=True):
+                ready.result()
                 book.write(str(image_id), _record(variant, frame, dataset.category_ids))
                 done += 1
                 if progress:
