@@ -1,6 +1,6 @@
 """What splitting the model costs: the unsplit model and the pair over DDS, on the same frames.
 
-In one run, each way for ten frames at a time, in turn, after two frames that do not count:
+In one run, each way for a block of frames at a time, in turn, after some that do not count:
 
 * the unsplit model in this process, without a codec: camera image to instances;
 * the two halves in this process, one after the other, without ROS;

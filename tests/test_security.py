@@ -148,11 +148,15 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
 # -- what ROS 2 makes of it --
 
 
+needs_sros2 = pytest.mark.skipif(
+    find_spec('sros2') is None or shutil.which('ros2') is None,
+    reason="ROS 2's sros2 is not installed: it is not on PyPI",
+)
+
+
 @pytest.fixture
 def keystore(ros_environment, tmp_path):
     """Make keys and permissions as docs/security.md says; return their folder."""
-    if find_spec('sros2') is None or shutil.which('ros2') is None:
-        pytest.skip("ROS 2's sros2 is not installed: it is not on PyPI")
     folder = tmp_path / 'keystore'
     for arguments in (
         ['create_keystore', folder],
@@ -162,6 +166,7 @@ def keystore(ros_environment, tmp_path):
     return folder
 
 
+@needs_sros2
 def test_sros2_makes_exactly_these_permissions(keystore, ros_environment):
     for (enclave, _), granted in merged(rights(policy_text())).items():
         file = keystore / 'enclaves' / enclave.lstrip('/') / 'permissions.xml'
@@ -226,7 +231,10 @@ def start_pair(start_node, model_directory):
     return start
 
 
-@pytest.mark.parametrize('secured', [False, True], ids=['open', 'secured'])
+@pytest.mark.parametrize(
+    'secured',
+    [pytest.param(False, id='open'), pytest.param(True, id='secured', marks=needs_sros2)],
+)
 def test_pair(secured, request, probe, start_pair):
     if secured:
         request.getfixturevalue('security_on')
@@ -256,6 +264,7 @@ def test_pair(secured, request, probe, start_pair):
     assert ({'msfc_edge', 'msfc_cloud'} <= set(probe.node.get_node_names())) == (not secured)
 
 
+@needs_sros2
 def test_a_node_does_not_start_with_rights_of_another(security_on, start_node, model_directory):
     arguments = ('--ros-args', '-e', '/msfc_viewer')
     process = start_node('msfc_edge', 'edge_node', *arguments, model=model_directory)

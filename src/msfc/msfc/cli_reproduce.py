@@ -81,10 +81,12 @@ def reproduce(
         replicates=replicates, device=device, workers=workers, quick=quick,
     )
     with errors_in_words():
-        swept = output / 'sweep' / QUICK_FOLDER if quick else output / 'sweep'
+        swept, evaluated = (
+            output / name / QUICK_FOLDER if quick else output / name
+            for name in ('sweep', 'evaluate')
+        )
         reference = str(swept / 'detector')
         chosen = model or str(_papers_width(plan, swept, run or ()))
-        evaluated = output / 'evaluate' / QUICK_FOLDER if quick else output / 'evaluate'
         evaluated.mkdir(parents=True, exist_ok=True)
     _say(2, f'{chosen} at every n')
     evaluate(
