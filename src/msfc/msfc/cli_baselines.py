@@ -51,7 +51,10 @@ def baselines(
         list[str] | None,
         typer.Option(help='JPEG, WebP, AVIF, H.264 or H.265; repeatable. All here if none.'),
     ] = None,
-    avif_speed: Annotated[int, typer.Option(help='Slower is smaller.', min=0, max=10)] = 6,
+    avif_speed: Annotated[
+        int,
+        typer.Option(help='4 takes seconds an image, for some 15 % fewer bytes.', min=0, max=10),
+    ] = 6,
     features: Annotated[
         bool, typer.Option(help="Measure the paper's baseline, the features as JPEG.")
     ] = True,

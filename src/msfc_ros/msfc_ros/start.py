@@ -6,11 +6,13 @@ takes seconds, an interrupt has to end the process without a page of traceback.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +55,21 @@ def import_torchvision() -> None:
                 del sys.modules[name]
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Look for no garbage while modules are imported, and never among what they consist of.
+
+    The search takes a seventh of torch's import, and finds nothing; later it would come between
+    frames.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class _Later(ModuleType):
     """Stands in for a module, until something else of it is asked for."""
 
@@ -81,8 +98,9 @@ def start(module: str, node: str, args: Sequence[str] | None = None) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     wait_briefly()
-    import_torchvision()
-    node_type = getattr(importlib.import_module(module), node)
+    with collector_paused():
+        import_torchvision()
+        node_type = getattr(importlib.import_module(module), node)
     from msfc_ros.node import run
 
     sys.exit(run(node_type, args))

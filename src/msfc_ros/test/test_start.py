@@ -1,10 +1,11 @@
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
 
-from msfc_ros.start import SPIN_COUNT, WAITING, wait_briefly
+from msfc_ros.start import SPIN_COUNT, WAITING, collector_paused, wait_briefly
 
 
 @pytest.fixture
@@ -27,6 +28,15 @@ def test_choice_of_a_user_stays(bare, name):
     bare.setenv(name, 'active')
     wait_briefly()
     assert {key: os.environ[key] for key in WAITING if key in os.environ} == {name: 'active'}
+
+
+def test_collector_comes_back_and_leaves_what_was_imported_alone():
+    before = gc.get_freeze_count()
+    with collector_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
 
 
 def run(text):
