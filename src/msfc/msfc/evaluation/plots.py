@@ -190,13 +190,16 @@ def _rate_panel(
             continue
         rates, values = [point[0] for point in kept], [point[1] for point in kept]
         colour, marker = looks[line.group or line.name]
-        axis.errorbar(
+        drawing = axis.errorbar(
             rates, [value.value for value in values], _errors(values), label=line.name,
             color=colour, marker=marker, linestyle='--' if line.baseline else '-',
             markerfacecolor='white' if line.baseline else colour,
-            linewidth=1.0 if line.baseline else 1.6, elinewidth=0.8, capsize=1.8,
-            zorder=3 if line.baseline else 4,
+            linewidth=1.0 if line.baseline else 1.6, elinewidth=0.8,
+            capsize=0.0 if line.baseline else 1.8, zorder=3 if line.baseline else 4,
         )
+        if line.baseline:  # many lines meet there
+            for bars in drawing[2]:
+                bars.set_alpha(0.35)
         drawn += rates
     if drawn:
         _log_axis(axis, min(drawn), max(drawn))
