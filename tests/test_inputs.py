@@ -114,7 +114,8 @@ def test_compressed_images(probe, start_edge, pipeline):
             lambda reason=reason: values('encoding').get(f'refused_{reason}') == '1',
             f'the count of {reason}',
         )
-        assert f'refused a message ({reason}, 1 so far): ' in edge.output
+        told = f'refused a message ({reason}, 1 so far): '
+        probe.wait(lambda told=told: told in edge.output, told)
     ask(probe, camera, good[2], features)
     assert edge.running()
     assert values('encoding')['refused'] == '2'

@@ -158,7 +158,7 @@ def test_rate(probe, edge):
 def test_cloud(probe, cloud, model_directory):
     image = camera_image()
     packet = EdgePipeline(load_model(model_directory)).encode(image_to_bgr(image))
-    sequence = 0
+    sequence = 1000
     instances = probe.listen(InstanceArray, 'instances')
     overlays = probe.listen(Image, 'overlay')
     publisher = probe.publisher(CompressedFeature, 'features')
@@ -178,8 +178,10 @@ def test_cloud(probe, cloud, model_directory):
         )
         return instances[-1].instances
 
+    # The cloud finds this probe's subscriptions in its own time.
+    first = packet_to_message(packet, image.header)
+    probe.insist(publisher, first, lambda: instances and overlays, 'instances and overlay')
     assert decode()
-    probe.wait(lambda: overlays, 'the overlay')
     assert cloud.set(score_threshold=1.0) == []
     assert not decode()
     assert cloud.set(score_threshold=0.05, overlay=False) == []

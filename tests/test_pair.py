@@ -78,10 +78,11 @@ def test_image_becomes_instances(probe, start_edge, start_cloud, model):
     probe.wait_for_publisher('instances')
     image = camera_image()
 
-    found = publish_until(probe, camera, image, instances, 'instances')
-    probe.wait(lambda: label_maps and overlays and label_info, 'the other outputs')
+    # Each output is found by this probe in its own time.
+    outputs = (features, instances, label_maps, overlays, label_info)
+    probe.insist(camera, image, lambda: all(outputs), 'all outputs')
 
-    sent = features[-1]
+    sent, found = features[-1], instances[-1]
     assert sent.header == image.header
     expected = EdgePipeline(model).encode(image_to_bgr(image), sent.sequence)
     received = packet_from_message(sent)
@@ -145,7 +146,8 @@ def test_cloud_refuses_counts_and_goes_on(probe, start_cloud, model):
             lambda reason=reason: values('decoding').get(f'refused_{reason}') == '1',
             f'the count of {reason}',
         )
-        assert f'refused a message ({reason}, 1 so far): ' in cloud.output
+        told = f'refused a message ({reason}, 1 so far): '
+        probe.wait(lambda told=told: told in cloud.output, told)
     edge.publish(good)
     probe.wait(lambda: instances, 'instances')
     assert len(instances) == 1
@@ -346,7 +348,7 @@ def test_outputs_of_an_image_with_nothing_in_it(probe, start_cloud, model):
     probe.wait_for_publisher('label_map')
     message = features_of(model, camera_image())
     message.header = Header()  # empty as well, and no reason to fill it in
-    publish_until(probe, edge, message, label_maps, 'label map')
+    probe.insist(edge, message, lambda: label_maps and instances, 'both outputs')
     assert not instances[-1].instances
     assert instances[-1].header == Header()
     assert not any(label_maps[-1].data)
