@@ -1,9 +1,7 @@
 """What the tests with ROS 2 share: a graph of their own, a probe node, nodes as processes."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,20 +17,11 @@ TIMEOUT = 120.0
 
 @pytest.fixture(scope='session')
 def ros_domain():
-    """Choose a ROS 2 domain that nobody on this machine uses, and keep it to this run.
+    """Keep a ROS 2 domain to this run."""
+    from msfc_demo.processes import held_domain
 
-    The port of a domain's first participant (DDSI-RTPS 9.6.2) tells who has it; participants
-    take the next one where it is in use. The demo looks at it as well.
-    """
-    for domain in random.sample(range(1, 101), 100):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
-            try:
-                held.bind(('', 7400 + 250 * domain + 10))
-            except OSError:
-                continue
-            yield domain
-            return
-    raise RuntimeError('every ROS 2 domain of this machine is in use')
+    with held_domain() as domain:
+        yield domain
 
 
 @pytest.fixture(scope='session')

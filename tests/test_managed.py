@@ -77,7 +77,7 @@ def test_edge_without_autostart(probe, start_node, model_directory, tmp_path):
     shutil.copytree(model_directory, directory)
     assert node.change('configure')
     node.tells('inactive', DiagnosticStatus.OK)
-    probe.wait_for_publisher('features')
+    probe.wait(lambda: probe.node.count_publishers('features') == 1, 'its publisher')
     assert probe.node.count_subscribers('image_raw') == 0
     assert node.change('activate')
     features = probe.listen(CompressedFeature, 'features')

@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -37,18 +37,29 @@ class NodeError(RuntimeError):
     """A node that could not be started, or died; the message says which, and why if it did."""
 
 
-def free_domain() -> int:
-    """Return a ROS 2 domain that nobody on this machine uses."""
+@contextmanager
+def held_domain() -> Iterator[int]:
+    """Choose a ROS 2 domain that nobody on this machine uses, and keep it from others' choice.
+
+    The port of a domain's first participant (DDSI-RTPS 9.6.2) tells who has it; participants
+    take the next one where it is in use.
+    """
     domains = random.sample(DOMAINS, len(DOMAINS))
     for domain in domains:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
             try:
-                # The port that a domain's first participant listens on (DDSI-RTPS 9.6.2).
-                probe.bind(('', 7400 + 250 * domain + 10))
+                held.bind(('', 7400 + 250 * domain + 10))
             except OSError:
                 continue
+            yield domain
+            return
+    yield domains[0]
+
+
+def free_domain() -> int:
+    """Return a ROS 2 domain that nobody on this machine uses."""
+    with held_domain() as domain:
         return domain
-    return domains[0]
 
 
 def private_environment(logs: Path) -> dict[str, str]:
