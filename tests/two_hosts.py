@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 CABLE = 'cable'
 """Name of the network interface at both ends."""
@@ -33,7 +33,8 @@ LOSS_RULES = """
 table ip faults {{
     chain loss {{
         type filter hook prerouting priority -450;
-        iifname "{cable}" ip protocol udp {chance} counter drop
+        iifname "{cable}" ip protocol udp ip length {full} {chance} counter drop
+        iifname "{cable}" ip protocol udp ip length != {full} {chance} counter drop
     }}
 }}
 """
@@ -162,6 +163,14 @@ class Host:
                 stream.close()
 
 
+class Dropped(NamedTuple):
+    """Packets that a host did not get."""
+
+    packets: int
+    full: int
+    """Those of them that were as large as the MTU: all of a message but its last packet."""
+
+
 class TwoHosts:
     """A robot and a cloud, joined by a cable; a context manager.
 
@@ -230,11 +239,11 @@ class TwoHosts:
         self.heal_loss()
         per_mille = round(share * 1000)
         chance = f'numgen random mod 1000 < {per_mille}' if per_mille < 1000 else ''
-        rules = LOSS_RULES.format(cable=CABLE, chance=chance)
+        rules = LOSS_RULES.format(cable=CABLE, full=MTU, chance=chance)
         for host in (self.robot, self.cloud):
             host.run('nft', '-f', '-', text=rules)
 
-    def dropped(self) -> int:
+    def dropped(self) -> Dropped:
         """Return how many packets to the cloud were dropped since :meth:`lose`."""
         rules = json.loads(self.cloud.run('nft', '-j', 'list', 'ruleset'))
         counters = [
@@ -243,7 +252,7 @@ class TwoHosts:
             for expression in item.get('rule', {}).get('expr', ())
             if 'counter' in expression
         ]
-        return sum(counters)
+        return Dropped(sum(counters), sum(counters[:1]))
 
     def heal_loss(self) -> None:
         """Drop nothing any more."""
