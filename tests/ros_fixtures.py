@@ -15,6 +15,13 @@ import torch
 TIMEOUT = 120.0
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what joins this run's domain, so that ``-m dds`` selects it."""
+    for item in items:
+        if 'ros_domain' in item.fixturenames:
+            item.add_marker(pytest.mark.dds)
+
+
 @pytest.fixture(scope='session')
 def ros_domain():
     """Keep a ROS 2 domain to this run."""

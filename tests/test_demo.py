@@ -15,6 +15,8 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from ament_index_python.packages import get_package_prefix
 
+pytestmark = pytest.mark.dds
+
 KEYS = {
     'frames_sent', 'frames_decoded', 'payload_bytes_per_frame', 'message_bytes_per_frame',
     'payload_bpfe', 'bits_per_pixel', 'mask_map', 'box_map', 'latency_ms', 'stage_ms', 'c_prime',

@@ -34,7 +34,7 @@ from ros_fixtures import NodeProcess
 from two_hosts import Agent, TwoHosts, obstacle, queue_obstacle, wait_until
 
 WHY_NOT = obstacle('nft', 'tc')
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+pytestmark = [pytest.mark.dds, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
 SLOW = ('netem', 'delay', '40ms', '20ms', 'reorder', '5%', '25%')
 """What tc puts on a slow link."""

@@ -17,6 +17,8 @@ from msfc_ros.fast_dds import (
     use_profile,
 )
 
+pytestmark = pytest.mark.dds
+
 
 @pytest.fixture
 def bare(monkeypatch, tmp_path):
