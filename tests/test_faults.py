@@ -492,6 +492,14 @@ def send_through(pair, payload, what, break_it, heal):
     return sent, received, lost, dropped, seconds
 
 
+def send_losing(pair, payload, share):
+    """Film while packets are dropped at random; see :func:`send_through`."""
+    what = f'{share:.0%} of the packets lost'
+    return send_through(
+        pair, payload, what, lambda: pair.hosts.lose(share), pair.hosts.heal_loss
+    )
+
+
 def nothing():
     pass
 
@@ -507,13 +515,7 @@ def test_sound_link(pair, payload):
 
 @pytest.mark.parametrize(('payload', 'share'), [(SMALL, 0.1), (MIDDLE, 0.01), (LARGE, 0.01)])
 def test_lost_packets(pair, payload, share):
-    sent, received, lost, dropped, _ = send_through(
-        pair,
-        payload,
-        f'{share:.0%} of the packets lost',
-        lambda: pair.hosts.lose(share),
-        pair.hosts.heal_loss,
-    )
+    sent, received, lost, dropped, _ = send_losing(pair, payload, share)
     assert dropped.packets
     if pair.reliable:
         if payload == MIDDLE:
@@ -532,13 +534,7 @@ def test_lost_packets(pair, payload, share):
 
 @pytest.mark.parametrize(('payload', 'share'), [(SMALL, 0.1), (MIDDLE, 0.01)])
 def test_what_is_repeated_until_it_arrives_is_not_lost(patient_pair, payload, share):
-    sent, received, lost, dropped, _ = send_through(
-        patient_pair,
-        payload,
-        f'{share:.0%} of the packets lost',
-        lambda: patient_pair.hosts.lose(share),
-        patient_pair.hosts.heal_loss,
-    )
+    sent, received, lost, dropped, _ = send_losing(patient_pair, payload, share)
     assert dropped.packets
     assert lost == 0
     assert received == sent
