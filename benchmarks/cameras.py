@@ -38,9 +38,9 @@ from rich.console import Console
 from rich.table import Table
 from std_msgs.msg import Header
 
-from msfc.codec.packet import FeaturePacket
 from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import EdgePipeline
+from msfc.wire.packet import FeaturePacket
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import use_profile
 from msfc_ros.messages import packet_to_message

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from msfc.codec import MSFC, MSFCConfig
+from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model

@@ -2,7 +2,7 @@
 
 Every packet goes through the checks that a receiver makes, one in ``--decode-every`` through the
 whole pipeline: codec and heads of a small Mask R-CNN with random weights, whose results are
-checked too. The packets are those of the tests, ``src/msfc/test/hostile.py``.
+checked too. The packets are those of the tests, ``src/msfc_core/test/hostile.py``.
 
     python benchmarks/hostile_packets.py --count 20000
 
@@ -37,8 +37,8 @@ from hostile import (  # noqa: E402
     check_instances,
     small_model,
 )
-from msfc.codec import PacketError  # noqa: E402
 from msfc.pipeline import CloudPipeline  # noqa: E402
+from msfc.wire.packet import PacketError  # noqa: E402
 
 CHUNK = 1000
 """Packets that are forged ahead, so that forging is not timed."""

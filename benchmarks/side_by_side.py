@@ -16,10 +16,10 @@ import numpy as np
 import torch
 import typer
 
-from msfc.cli_tools import errors_in_words
+from msfc.cli.console import errors_in_words
 from msfc.data import CocoDataset
-from msfc.detectors.base import Instances, Targets
 from msfc.model_file import load_model
+from msfc.types import Instances, Targets
 from msfc.visualization import draw_instances
 
 HEIGHT = 320  # of each picture, in pixels

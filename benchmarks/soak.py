@@ -44,13 +44,13 @@ from rich.table import Table
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from msfc.codec import MSFC, MSFCConfig
+from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import save_model
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import use_profile
-from msfc_ros.images import image_to_message
+from msfc_ros.image_messages import image_to_message
 
 NODES = {'edge': 'encoding', 'cloud': 'decoding'}
 """The nodes and the names of their tasks in the diagnostics."""

@@ -199,7 +199,7 @@ sources() {
     cd "$ROOT"
     find src launch -type f -not -regex 'src/\([^/]*\)/\1/.*' -not -path 'src/*/test/*' \
         -not -path '*/__pycache__/*' | LC_ALL=C sort
-    find src colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg \
+    find src launch colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg \
         -o -name CMakeLists.txt -o -name '*.msg' -o -name colcon.meta \) -print0 |
         LC_ALL=C sort -z | xargs -0 tail -n +1
 }
@@ -216,7 +216,7 @@ if [[ ! -f $ROOT/install/msfc-stamp || "$(cat "$ROOT/install/msfc-stamp")" != "$
         rm -rf "build/$package" "install/$package"
     done
     PYTHONWARNINGS=ignore logged colcon 's/^\(Starting\|Finished\|Failed\).*/[setup]   &/p' \
-        "$VENV/bin/python" -m colcon --log-base log build --base-paths src --symlink-install \
+        "$VENV/bin/python" -m colcon --log-base log build --base-paths src launch --symlink-install \
         --executor sequential --event-handlers console_direct- console_stderr- \
         --cmake-args "-DPython3_EXECUTABLE=$VENV/bin/python" "-DPYTHON_EXECUTABLE=$VENV/bin/python"
     printf '%s' "$build_stamp" >install/msfc-stamp

@@ -110,7 +110,7 @@ def start_script(ros_environment, tmp_path):
 def model_directory(tmp_path_factory):
     """Write a small model with random weights; return its directory."""
     from detector_models import MODELS
-    from msfc.codec import MSFC, MSFCConfig
+    from msfc.codecs.msfc.codec import MSFC, MSFCConfig
     from msfc.model import SplitModel
     from msfc.model_file import save_model
 
@@ -126,7 +126,7 @@ def camera_image(height=120, width=160, seconds=7):
     """Return an image message of smooth noise with a header of its own."""
     from std_msgs.msg import Header
 
-    from msfc_ros.images import image_to_message
+    from msfc_ros.image_messages import image_to_message
 
     rng = np.random.default_rng(seconds)
     pixels = np.kron(rng.integers(0, 256, (height // 8, width // 8, 3)), np.ones((8, 8, 1)))

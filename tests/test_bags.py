@@ -70,7 +70,7 @@ class Command:
 
     def __init__(self, folder, *arguments):
         self._log = folder / f'bag_{len(list(folder.iterdir()))}.log'
-        command = [sys.executable, '-m', 'msfc.cli', 'bag', *map(str, arguments)]
+        command = [sys.executable, '-m', 'msfc.cli.main', 'bag', *map(str, arguments)]
         with self._log.open('w') as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, 'COLUMNS': '200'}

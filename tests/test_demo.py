@@ -28,11 +28,11 @@ OUR_EXECUTABLES = ('msfc_edge/edge_node', 'msfc_cloud/cloud_node', 'msfc_sim/cli
 @pytest.fixture(scope='module')
 def tabletop_model(tmp_path_factory):
     """Write a model with the classes of the simulated world."""
-    from msfc.codec import MSFC, MSFCConfig
+    from msfc.codecs.msfc.codec import MSFC, MSFCConfig
     from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
     from msfc.model import SplitModel
     from msfc.model_file import save_model
-    from msfc_sim.objects import CLASS_NAMES
+    from msfc.simulation.objects import CLASS_NAMES
 
     torch.manual_seed(0)
     detector = TorchvisionDetector(

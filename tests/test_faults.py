@@ -24,7 +24,7 @@ import torch
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from host_agent import digest, picture
-from msfc.codec import MSFC, MSFCConfig
+from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from msfc.model_file import load_model
 from msfc.pipeline import EdgePipeline
 from msfc_ros.image_conversion import INTERLEAVED, PLANAR, image_to_bgr, to_bgr
-from msfc_ros.images import to_bytes_field
+from msfc_ros.image_messages import to_bytes_field
 from ros_fixtures import camera_image
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)

@@ -16,9 +16,9 @@ from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from msfc.codec.packet import DecodeLimits
 from msfc.model_file import load_model
 from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.wire.packet import DecodeLimits
 from msfc_ros.image_conversion import image_to_bgr
 from msfc_ros.messages import (
     instances_from_message,

@@ -12,13 +12,13 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from msfc.detectors.base import Instances, Size
+from msfc.types import Instances, Size
 from msfc.visualization import draw_instances, label_map
 from msfc_cloud.detections import Detection2DArray, detections_message
-from msfc_cloud.pictures import PictureStore
-from msfc_cloud.stream import Arrival, Order, Stream
+from msfc_cloud.image_store import PictureStore
+from msfc_cloud.sequence_tracker import Arrival, Order, Stream
 from msfc_ros.diagnostics import WARN, Finding
-from msfc_ros.images import image_to_message
+from msfc_ros.image_messages import image_to_message
 from msfc_ros.messages import instances_to_message
 from msfc_ros.node import LOG_PERIOD, ManagedNode
 from msfc_ros.qos import LATCHED

@@ -24,21 +24,21 @@ from msfc_msgs.msg import CompressedFeature
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import Header
 
-from msfc.codec.accounting import payload_bpfe
-from msfc.codec.packet import (
+from msfc.pipeline import CloudPipeline, CloudResult
+from msfc.wire.accounting import payload_bpfe
+from msfc.wire.packet import (
     DecodeLimits,
     FeaturePacket,
     PacketError,
     RefusalReason,
     is_fingerprint,
 )
-from msfc.pipeline import CloudPipeline, CloudResult
 from msfc_cloud.camera import Camera
-from msfc_cloud.cameras import declare_cameras
+from msfc_cloud.camera_parameters import declare_cameras
 from msfc_cloud.detections import Detection2DArray
 from msfc_ros.diagnostics import Finding, clock_findings, shown_values, work_findings
 from msfc_ros.messages import label_info_message, packet_from_message
-from msfc_ros.model import ModelParameters, free_memory
+from msfc_ros.model_parameters import ModelParameters, free_memory
 from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
 from msfc_ros.qos import declare_qos
@@ -56,7 +56,7 @@ LIMITS = {
     'max_mask_pixels': 'Pixels of the masks of all instances of an image, a byte each; of more '
     'instances the surest are kept. At least max_image_pixels.',
 }
-"""What :class:`msfc.codec.packet.DecodeLimits` limits, for the descriptions of the parameters."""
+"""What :class:`msfc.wire.packet.DecodeLimits` limits, for the descriptions of the parameters."""
 
 AUTO_BATCH = {'cpu': 1, 'cuda': 8}
 """Messages that are decoded at once by default, by the kind of device."""

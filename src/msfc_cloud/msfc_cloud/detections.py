@@ -7,7 +7,7 @@ from typing import Any
 
 from std_msgs.msg import Header
 
-from msfc.detectors.base import Instances
+from msfc.types import Instances
 
 try:
     from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose

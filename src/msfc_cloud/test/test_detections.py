@@ -6,7 +6,7 @@ pytest.importorskip('vision_msgs', reason='vision_msgs is not installed')
 import torch
 from std_msgs.msg import Header
 
-from msfc.detectors.base import Instances
+from msfc.types import Instances
 from msfc_cloud.detections import detections_message
 
 

@@ -13,8 +13,8 @@ from msfc_msgs.msg import InstanceArray
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from msfc.detectors.base import Instances
 from msfc.evaluation import average_precision, to_coco_results
+from msfc.types import Instances
 from msfc_ros.messages import instances_from_message
 
 MIN_AREA = 256

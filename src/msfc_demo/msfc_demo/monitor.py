@@ -17,8 +17,8 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from msfc.codec.accounting import bits_per_pixel, payload_bpfe
 from msfc.model import SplitModel
+from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc_ros.image_conversion import image_to_bgr
 
 QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)

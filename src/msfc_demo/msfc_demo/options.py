@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from msfc.codec.quantizer import BIT_DEPTHS
 from msfc.model_file import DEFAULT_MODEL
+from msfc.wire.quantizer import BIT_DEPTHS
 
 
 def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:

@@ -16,14 +16,14 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from msfc.codec.accounting import bits_per_pixel, payload_bpfe
-from msfc.codec.packet import FeaturePacket, PacketError
-from msfc.codec.quantizer import BIT_DEPTHS
 from msfc.pipeline import EdgePipeline
+from msfc.wire.accounting import bits_per_pixel, payload_bpfe
+from msfc.wire.packet import FeaturePacket, PacketError
+from msfc.wire.quantizer import BIT_DEPTHS
 from msfc_edge.pace import Pace
 from msfc_ros.image_conversion import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
-from msfc_ros.model import ModelParameters, free_memory
+from msfc_ros.model_parameters import ModelParameters, free_memory
 from msfc_ros.node import LOG_PERIOD, ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
 from msfc_ros.qos import declare_qos

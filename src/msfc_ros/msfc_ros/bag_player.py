@@ -16,7 +16,7 @@ from rclpy.serialization import deserialize_message
 
 from msfc.bags.definitions import output_topic
 from msfc.bags.reading import BagMessage, FeatureBag
-from msfc_ros.tool import tool_context
+from msfc_ros.signal_context import tool_context
 
 QOS = QoSProfile(
     depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE

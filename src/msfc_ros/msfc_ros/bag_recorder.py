@@ -16,7 +16,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from msfc.bags.definitions import FEATURES
 from msfc.bags.writing import BagWriter
-from msfc_ros.tool import tool_context
+from msfc_ros.signal_context import tool_context
 
 DISCOVERY_PERIOD = 0.5
 """Seconds between two looks for topics."""

@@ -10,10 +10,10 @@ import torch
 from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray, LabelClass, LabelInfo
 from std_msgs.msg import Header
 
-from msfc.codec.packet import FeaturePacket
-from msfc.detectors.base import Instances, Size
 from msfc.instance_records import instance_records
-from msfc_ros.images import to_bytes_field
+from msfc.types import Instances, Size
+from msfc.wire.packet import FeaturePacket
+from msfc_ros.image_messages import to_bytes_field
 
 _PACKET_FIELDS = tuple(field.name for field in fields(FeaturePacket) if field.name != 'data')
 

@@ -27,7 +27,7 @@ from msfc_ros.image_conversion import (
     image_to_bgr,
     to_bgr,
 )
-from msfc_ros.images import image_to_message, to_bytes_field
+from msfc_ros.image_messages import image_to_message, to_bytes_field
 
 RNG = np.random.default_rng(0)
 

@@ -10,9 +10,9 @@ from msfc_msgs.msg import CompressedFeature
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
-from msfc.codec.packet import FeaturePacket
-from msfc.detectors.base import Instances
-from msfc_ros.images import to_bytes_field
+from msfc.types import Instances
+from msfc.wire.packet import FeaturePacket
+from msfc_ros.image_messages import to_bytes_field
 from msfc_ros.messages import (
     instances_from_message,
     instances_to_message,

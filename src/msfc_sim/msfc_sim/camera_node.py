@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from msfc_ros.node import run
 from msfc_ros.parameters import declare
 from msfc_sim.messages import camera_info_message, ground_truth_message
-from msfc_sim.stream import CameraFrame, StreamNode
+from msfc_sim.streaming_camera import CameraFrame, StreamNode
 
 
 class CameraNode(StreamNode):
@@ -81,8 +81,8 @@ class CameraNode(StreamNode):
 
     def _film(self) -> Iterator[CameraFrame]:
         # MuJoCo looks for a way of drawing as it is imported.
-        from msfc_sim.objects import CLASS_NAMES
-        from msfc_sim.path import Shot
+        from msfc.simulation.objects import CLASS_NAMES
+        from msfc.simulation.path import Shot
 
         size = (self._height, self._width)
         for scene in count(self._seed):

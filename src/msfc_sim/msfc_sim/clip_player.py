@@ -16,7 +16,7 @@ from typing import Any
 from msfc_ros.node import run
 from msfc_ros.parameters import declare
 from msfc_sim.clip import DEFAULT_CLIP, ClipFrame, read_clip, shipped_clip
-from msfc_sim.stream import CameraFrame, StreamNode
+from msfc_sim.streaming_camera import CameraFrame, StreamNode
 
 
 class ClipPlayer(StreamNode):

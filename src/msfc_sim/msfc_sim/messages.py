@@ -11,7 +11,7 @@ from msfc_msgs.msg import InstanceArray
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from msfc.detectors.base import Instances, Size
+from msfc.types import Instances, Size
 from msfc_ros.messages import instances_to_message
 
 

@@ -12,11 +12,11 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from msfc_ros.images import to_bytes_field
+from msfc.simulation.objects import CLASS_NAMES
+from msfc.simulation.path import Shot
+from msfc_ros.image_messages import to_bytes_field
 from msfc_sim.clip import ClipFrame, write_clip
 from msfc_sim.messages import camera_info_message, ground_truth_message
-from msfc_sim.objects import CLASS_NAMES
-from msfc_sim.path import Shot
 
 SCENES = (9, 0, 11)
 """Scenes of the shipped clip: together they show eleven of the twelve classes."""

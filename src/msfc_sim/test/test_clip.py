@@ -5,11 +5,11 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+from msfc.simulation.objects import CLASS_NAMES
+from msfc.simulation.scene import MIN_MASK_AREA
 from msfc_ros.messages import instances_from_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip, write_clip
-from msfc_sim.objects import CLASS_NAMES
 from msfc_sim.record_clip import FRAMES_PER_SHOT, SCENES, main, record
-from msfc_sim.scene import MIN_MASK_AREA
 
 
 @pytest.fixture(scope='module')

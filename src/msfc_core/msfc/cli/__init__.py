@@ -1,0 +1,1 @@
+"""The command ``msfc``, one file a subcommand: commands parse and show, the library works."""

@@ -1,0 +1,185 @@
+"""The commands ``msfc bag``: record, play, info, infer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from msfc.cli.console import Bar, check_device, console, errors_in_words, print_lines, print_table
+
+if TYPE_CHECKING:
+    from msfc.bags.summary import BagSummary
+
+bag_app = typer.Typer(help='Bags of compressed features.', no_args_is_help=True)
+
+Topics = Annotated[
+    list[str] | None,
+    typer.Option('--topic', help='Topic of the features; repeatable. All by default.'),
+]
+Bag = Annotated[Path, typer.Argument(help='rosbag2 folder, or its storage file.')]
+
+
+def _needs_ros(name: str) -> ModuleType:
+    """Import a module of ``msfc_ros``, which is there where ROS 2 is.
+
+    Raises:
+        ImportError: with a sentence that says what to do.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(f'msfc_ros.{name}')
+    except ImportError as error:
+        raise ImportError(
+            f'recording and playing need ROS 2, and it is not in this environment ({error}): '
+            'run scripts/setup.sh, then source scripts/env.sh. msfc bag info and msfc bag infer '
+            'work without it.'
+        ) from error
+
+
+@bag_app.command()
+def record(
+    output: Annotated[Path, typer.Argument(help='Folder to make.')],
+    topic: Topics = None,
+    frames: Annotated[int, typer.Option(help='End after so many messages.', min=0)] = 0,
+    duration: Annotated[float, typer.Option(help='End after so many seconds.', min=0)] = 0.0,
+) -> None:
+    """Record compressed features from ROS 2 until Ctrl-C, as rosbag2 with MCAP storage.
+
+    Topics that appear later are taken up as they come. A recorder counts as a listener: edges
+    that send only on demand begin to work.
+    """
+    with errors_in_words():
+        recorder = _needs_ros('bag_recorder')
+        count = recorder.record(output, tuple(topic or ()), frames, duration)
+        console.print(f'{count} messages: {output}', highlight=False)
+
+
+@bag_app.command()
+def play(
+    bag: Bag,
+    topic: Topics = None,
+    to: Annotated[
+        str, typer.Option(help="Topic to publish on; by default each message's own.")
+    ] = '',
+    speed: Annotated[float, typer.Option(help='Times as fast as recorded.', min=0.01)] = 1.0,
+    rate: Annotated[
+        float, typer.Option(help='Messages per second, in place of the recorded times.', min=0)
+    ] = 0.0,
+    each: Annotated[
+        bool, typer.Option('--each', help='Wait for the instances of each before the next.')
+    ] = False,
+    restamp: Annotated[
+        bool, typer.Option('--restamp', help='Stamp the messages with the time of now.')
+    ] = False,
+    loop: Annotated[bool, typer.Option('--loop', help='Begin again at the end.')] = False,
+    wait: Annotated[
+        float, typer.Option(help='Seconds to wait for a subscriber at most.', min=0)
+    ] = 30.0,
+) -> None:
+    """Play compressed features from a bag into ROS 2, for a cloud node to decode."""
+    with errors_in_words():
+        player = _needs_ros('bag_player')
+        count = player.play(
+            bag, tuple(topic or ()), to, speed, rate, each, restamp, loop, wait
+        )
+        console.print(f'{count} messages played', highlight=False)
+
+
+@bag_app.command()
+def info(
+    bag: Bag,
+    topic: Topics = None,
+    output: Annotated[Path | None, typer.Option('--json', help='Write it here too.')] = None,
+) -> None:
+    """Show what a bag of compressed features holds, and the space a day of it takes."""
+    with errors_in_words():
+        from msfc.bags.reading import FeatureBag
+        from msfc.bags.summary import summarize
+
+        with FeatureBag(bag, tuple(topic or ())) as features:
+            summary = summarize(features)
+        _print_summary(bag, summary)
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps(summary.to_dict(), indent=2) + '\n')
+
+
+@bag_app.command()
+def infer(
+    bag: Bag,
+    output: Annotated[Path, typer.Argument(help='Bag of instances to make.')],
+    model: Annotated[
+        str, typer.Option(help='Model folder or name; the one that the features are for.')
+    ] = 'tabletop',
+    topic: Topics = None,
+    score_threshold: Annotated[
+        float, typer.Option(help='Leave out instances under this score.', min=0, max=1)
+    ] = 0.5,
+    device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
+) -> None:
+    """Find the instances in a bag of compressed features, without ROS; goes on after a break.
+
+    Exits with 1 if the bag cannot be read to its end, when what was read is written all the same,
+    or if no message could be decoded.
+    """
+    with errors_in_words():
+        from msfc.bags.inference import infer_bag
+        from msfc.model_file import load_model
+
+        check_device(device)
+        loaded = load_model(model, device)
+        with Bar('messages') as update:
+            try:
+                report = infer_bag(
+                    bag, output, loaded, tuple(topic or ()), score_threshold, progress=update
+                )
+            except KeyboardInterrupt:
+                console.print('stopped; the same command goes on from there')
+                raise typer.Exit(130) from None
+    lines = [f'{report.decoded} messages decoded: {output}']
+    if report.taken_over:
+        lines.append(f'{report.taken_over} of them were done by a run before')
+    for reason, count in report.refused.most_common():
+        lines.append(f'{count} refused ({reason}), the first: {report.sentences[reason]}')
+    print_lines(lines)
+    with errors_in_words():
+        if report.damage:
+            raise ValueError(f'{report.damage}; what could be read was decoded and written')
+        if not report.decoded:
+            raise ValueError('no message could be decoded')
+
+
+def _print_summary(bag: Path, summary: BagSummary) -> None:
+    rows = []
+    lines = []
+    for topic in summary.topics:
+        per_message = summary.bag_bytes_per_message(topic)
+        count = max(topic.messages, 1)
+        rows.append((
+            topic.topic, str(topic.messages), f'{topic.seconds:.1f}', f'{topic.rate:.2f}',
+            f'{topic.payload_bytes / count:.0f}', f'{topic.message_bytes / count:.0f}',
+            f'{per_message:.0f}', str(topic.missing), str(topic.unreadable or ''),
+        ))
+        lines += [f'{topic.topic}: {text}, {n} messages' for text, n in topic.points.items()]
+        lines += [f'{topic.topic}: model {text}, {n} messages' for text, n in topic.models.items()]
+        if topic.rate:
+            lines.append(
+                f'{topic.topic}: a day takes {summary.bytes_per_day(topic) / 1e6:.0f} MB, the '
+                f'space of {summary.raw_seconds_per_day(topic) / 60:.1f} min of its camera '
+                'images as they are'
+            )
+    print_table(
+        str(bag),
+        ('topic', 'messages', 's', 'Hz', 'payload B', 'message B', 'in bag B', 'missing',
+         'unreadable'),
+        rows,
+    )
+    lines += [f'also in it: {topic}, {n} messages' for topic, n in sorted(summary.others.items())]
+    if summary.damage:
+        lines.append(f'warning: {summary.damage}')
+    print_lines(lines)

@@ -1,0 +1,101 @@
+"""The commands ``msfc data ...``: data sets in COCO's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msfc.cli.console import Bar, console, errors_in_words, print_lines
+from msfc.cli.measuring import stoppable
+
+# The heavy imports (MuJoCo, OpenCV) are in the commands, so that --help answers at once.
+
+data_app = typer.Typer(help='Make data sets.', no_args_is_help=True)
+
+
+@data_app.command('tabletop')
+def data_tabletop(
+    output: Annotated[Path, typer.Argument(help='Folder to write the COCO-format data to.')],
+    train: Annotated[int, typer.Option(help='Training images.', min=0)] = 3200,
+    val: Annotated[int, typer.Option(help='Validation images.', min=0)] = 200,
+    test: Annotated[int, typer.Option(help='Test images.', min=0)] = 400,
+    workers: Annotated[int | None, typer.Option(help='Processes; all cores by default.')] = None,
+) -> None:
+    """Render the simulated tabletop world (MuJoCo) as a COCO-format data set.
+
+    Goes on where a broken run ended. The same numbers give the same data on every machine that
+    renders alike.
+    """
+    with errors_in_words(), stoppable(output), Bar('rendering') as update:
+        from msfc.simulation.dataset import write_dataset
+
+        counts = {'train': train, 'val': val, 'test': test}
+        files = write_dataset(output, counts, workers, update)
+    for split, path in files.items():
+        console.print(f'{split}: {path}')
+
+
+@data_app.command('openimages')
+def data_openimages(
+    source: Annotated[Path, typer.Argument(help="Folder with OpenImages' official files.")],
+    output: Annotated[Path, typer.Argument(help='Folder to write the COCO-format data to.')],
+    classes: Annotated[
+        list[str] | None, typer.Option('--class', help='Class by name; repeatable.')
+    ] = None,
+    most: Annotated[
+        int, typer.Option(help='Without --class: this many classes with the most masks.', min=1)
+    ] = 80,
+    train: Annotated[int, typer.Option(help='Training images; the paper has 176,107.', min=0)] = (
+        176_107
+    ),
+    test: Annotated[int, typer.Option(help='Test images; the paper has 8,746.', min=0)] = 8_746,
+    copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
+    workers: Annotated[int | None, typer.Option(help='Threads; all cores by default.')] = None,
+) -> None:
+    """Write OpenImages' instance masks as a COCO-format data set.
+
+    Goes on where a broken run ended. Says what is missing, names it in missing.csv, and lists in
+    download.txt what to download for the whole sets.
+    """
+    with errors_in_words(), stoppable(output), Bar('reading masks') as update:
+        from msfc.data.openimages import write_openimages
+
+        report = write_openimages(
+            source, output, classes or (), most, {'train': train, 'test': test}, copy, workers,
+            update,
+        )
+    print_lines(report.sentences())
+
+
+@data_app.command('coco')
+def data_coco(
+    annotations: Annotated[Path, typer.Argument(help='Such as instances_val2017.json.')],
+    images: Annotated[Path, typer.Argument(help='Its folder of images.')],
+    output: Annotated[Path, typer.Argument(help='Folder to write the subset to.')],
+    split: Annotated[str | None, typer.Option(help="Its name; the image folder's by default.")]
+    = None,
+    classes: Annotated[
+        list[str] | None, typer.Option('--class', help='Class to keep; repeatable. All if none.')
+    ] = None,
+    count: Annotated[int | None, typer.Option(help='Images to keep.', min=1)] = None,
+    keep_empty: Annotated[
+        bool | None,
+        typer.Option(help='Keep images without objects; by default if no class is given.'),
+    ] = None,
+    copy: Annotated[bool, typer.Option('--copy', help='Copy images in place of links.')] = False,
+) -> None:
+    """Check a COCO data set, and write the sound part of it or a subset.
+
+    Images that are missing, cut off or of another size and annotations that are of no use are left
+    out, and named in problems_<split>.csv. Goes on where a broken run ended.
+    """
+    with errors_in_words(), stoppable(output), Bar('checking images') as update:
+        from msfc.data.coco_subset import write_subset
+
+        report = write_subset(
+            annotations, images, output, split or images.name, classes or (), count, keep_empty,
+            copy, update,
+        )
+    print_lines(report.sentences())

@@ -1,0 +1,100 @@
+"""The seam between detectors and the codec: what a *split detector* can do.
+
+A split detector is an instance segmentation model cut behind its feature pyramid (FPN). The
+half in front of the cut (:meth:`SplitDetector.preprocess`, :meth:`SplitDetector.extract`) runs on
+the robot, the half behind it (:meth:`SplitDetector.infer`) on the GPU machine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
+
+
+class SplitDetector(nn.Module, ABC):
+    """An instance segmentation model that can be cut behind its feature pyramid.
+
+    Attributes:
+        class_names: names of the classes; a label is an index into them.
+        feature_channels: channels C of every pyramid level.
+        strides: stride of each level in network input pixels, finest first, without ``p6``.
+        size_divisibility: the network input is padded to a multiple of this.
+    """
+
+    class_names: tuple[str, ...]
+    feature_channels: int
+    strides: dict[str, int]
+    size_divisibility: int
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return what :func:`msfc.detectors.build_detector` needs to build this architecture.
+
+        The result is JSON-serialisable and has the key ``type``.
+        """
+
+    @abstractmethod
+    def preprocess(self, images: Sequence[Tensor]) -> ImageBatch:
+        """Resize, normalise and pad images.
+
+        Args:
+            images: N tensors 3 x H x W, uint8, RGB; sizes may differ.
+        """
+
+    @abstractmethod
+    def extract(self, batch: ImageBatch) -> Pyramid:
+        """Compute the pyramid ``p2`` .. ``p6`` of a batch."""
+
+    @abstractmethod
+    def infer(
+        self, pyramid: Pyramid, sizes: ImageSizes, max_instances: int | None = None
+    ) -> list[Instances]:
+        """Turn a pyramid into instances, one result per image, at source resolution.
+
+        ``infer(extract(batch), batch.sizes)`` equals the unsplit model's own output exactly.
+
+        Args:
+            pyramid: ``p2`` .. ``p6``.
+            sizes: the sizes of its images.
+            max_instances: only so many of each image, those of the best scores, get a mask and
+                are returned.
+        """
+
+    @abstractmethod
+    def losses(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Targets],
+        hook: PyramidHook | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the detector's own training losses.
+
+        Args:
+            images: N tensors 3 x H x W, uint8, RGB.
+            targets: ground truth of each image.
+            hook: if given, the heads see ``hook(pyramid)`` in place of the pyramid.
+
+        Returns:
+            Scalar losses by name; their sum is the objective.
+        """
+
+    def pyramid_sizes(self, padded: Size) -> dict[str, Size]:
+        """Return the size of each level ``p2`` .. ``p6`` for a padded network input size."""
+        sizes = {
+            level: (-(-padded[0] // stride), -(-padded[1] // stride))
+            for level, stride in self.strides.items()
+        }
+        coarsest = sizes[max(self.strides, key=lambda level: self.strides[level])]
+        sizes['p6'] = (-(-coarsest[0] // 2), -(-coarsest[1] // 2))
+        return sizes
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the parameters are on."""
+        return next(self.parameters()).device

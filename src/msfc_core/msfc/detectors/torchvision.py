@@ -1,0 +1,267 @@
+"""The embedded default: torchvision's Mask R-CNN over a ResNet-FPN, as a split detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+from torchvision.models.detection.transform import resize_boxes
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from msfc.detectors.base import SplitDetector
+from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
+
+# torchvision's names of the levels and ours.
+LEVELS = {'0': 'p2', '1': 'p3', '2': 'p4', '3': 'p5', 'pool': 'p6'}
+NORMS = {'batch': nn.BatchNorm2d, 'frozen': FrozenBatchNorm2d}
+
+
+@dataclass(frozen=True)
+class TorchvisionConfig:
+    """Architecture of a :class:`TorchvisionDetector`.
+
+    The defaults are those of ``torchvision.models.detection.maskrcnn_resnet50_fpn``, whose
+    weights fit a model of these defaults and 90 classes.
+
+    Attributes:
+        class_names: names of the classes, without background.
+        backbone: a torchvision ResNet, such as ``resnet18`` or ``resnet50``.
+        norm: ``batch``, or ``frozen`` for pretrained weights.
+        fpn_channels: channels of every pyramid level.
+        box_head_channels: width of the box head's two fully connected layers.
+        mask_head_layers: number of 3 x 3 convolutions of the mask head.
+        sampling_ratio: RoIAlign samples per bin and axis.
+        min_size: short edge of the network input in pixels.
+        max_size: limit of its long edge in pixels.
+        rpn_batch: anchors per image in the RPN's training loss.
+        rpn_pre_nms: proposals per level before NMS, in training and inference.
+        rpn_post_nms: proposals per image after NMS, in training and inference.
+        box_batch: proposals per image in the heads' training loss.
+        score_threshold: detections under this score are dropped.
+        max_detections: detections per image at most.
+    """
+
+    class_names: tuple[str, ...]
+    backbone: str = 'resnet50'
+    norm: str = 'batch'
+    fpn_channels: int = 256
+    box_head_channels: int = 1024
+    mask_head_layers: int = 4
+    sampling_ratio: int = 2
+    min_size: int = 800
+    max_size: int = 1333
+    rpn_batch: int = 256
+    rpn_pre_nms: int = 1000
+    rpn_post_nms: int = 1000
+    box_batch: int = 512
+    score_threshold: float = 0.05
+    max_detections: int = 100
+
+
+class TorchvisionDetector(SplitDetector):
+    """Mask R-CNN of torchvision, cut behind its FPN.
+
+    Raises:
+        ValueError: an unknown backbone or norm.
+    """
+
+    size_divisibility = 32
+
+    def __init__(self, config: TorchvisionConfig) -> None:
+        super().__init__()
+        self._config = config
+        self.class_names = config.class_names
+        self.feature_channels = config.fpn_channels
+        self.strides = {'p2': 4, 'p3': 8, 'p4': 16, 'p5': 32}
+        self.model = _build(config)
+        for head in (self.model.rpn.head, self.model.roi_heads.box_predictor):
+            head.register_forward_hook(_in_single_precision)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TorchvisionDetector:
+        """Build from the result of :meth:`config`, with random weights."""
+        given = {key: value for key, value in config.items() if key != 'type'}
+        known = {entry.name for entry in fields(TorchvisionConfig)}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise ValueError(
+                f'unknown torchvision detector options {unknown}: choose from {sorted(known)}'
+            )
+        if 'class_names' not in given:
+            raise ValueError('a torchvision detector needs class_names')
+        given['class_names'] = tuple(given['class_names'])
+        return cls(TorchvisionConfig(**given))
+
+    def config(self) -> dict[str, Any]:
+        """Return the architecture as JSON data."""
+        config = asdict(self._config)
+        config['class_names'] = list(self.class_names)
+        return {'type': 'torchvision', **config}
+
+    def preprocess(self, images: Sequence[Tensor]) -> ImageBatch:
+        """Resize, normalise and pad images; see :meth:`SplitDetector.preprocess`."""
+        scaled = [image.to(self.device).float() / 255 for image in images]
+        batch, _ = self.model.transform(scaled)
+        return _batch(batch, images)
+
+    def extract(self, batch: ImageBatch) -> Pyramid:
+        """Compute ``p2`` .. ``p6``."""
+        features = self.model.backbone(batch.tensor)
+        # Under autocast too: anchors and boxes take the pyramid's type, and need single precision.
+        return {level: features[name].float() for name, level in LEVELS.items()}
+
+    def infer(
+        self, pyramid: Pyramid, sizes: ImageSizes, max_instances: int | None = None
+    ) -> list[Instances]:
+        """Turn a pyramid into instances; see :meth:`SplitDetector.infer`."""
+        features = _torchvision_names(pyramid)
+        images = _sizes_only(pyramid, sizes)
+        proposals, _ = self.model.rpn(images, features)
+        detections, _ = self.model.roi_heads(features, proposals, images.image_sizes)
+        return [
+            _finish(found, valid, source, max_instances)
+            for found, valid, source in zip(
+                detections, images.image_sizes, sizes.source, strict=True
+            )
+        ]
+
+    def losses(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Targets],
+        hook: PyramidHook | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute Mask R-CNN's losses; the detector must be in training mode."""
+        if not self.training:
+            raise RuntimeError('losses need the detector in training mode: call train() first')
+        scaled = [image.to(self.device).float() / 255 for image in images]
+        truth = [
+            {
+                'boxes': target.boxes.to(self.device),
+                'labels': target.labels.to(self.device) + 1,
+                'masks': target.masks.to(self.device, torch.uint8),
+            }
+            for target in targets
+        ]
+        image_list, truth = self.model.transform(scaled, truth)
+        pyramid = self.extract(_batch(image_list, images))
+        features = _torchvision_names(hook(pyramid) if hook else pyramid)
+        proposals, rpn_losses = self.model.rpn(image_list, features, truth)
+        _, head_losses = self.model.roi_heads(
+            features, proposals, image_list.image_sizes, truth
+        )
+        return {**rpn_losses, **head_losses}
+
+
+def _build(config: TorchvisionConfig) -> MaskRCNN:
+    if config.backbone not in models.list_models(models, include='resnet*'):
+        raise ValueError(
+            f'unknown backbone {config.backbone!r}: choose a ResNet of torchvision, '
+            "such as 'resnet18' or 'resnet50'"
+        )
+    if config.norm not in NORMS:
+        raise ValueError(f'unknown norm {config.norm!r}: choose from {sorted(NORMS)}')
+    resnet = getattr(models, config.backbone)(weights=None, norm_layer=NORMS[config.norm])
+    layers = {'layer1': '0', 'layer2': '1', 'layer3': '2', 'layer4': '3'}
+    widths = [resnet.inplanes // 2**k for k in (3, 2, 1, 0)]
+    channels, classes = config.fpn_channels, len(config.class_names) + 1
+    levels = list(LEVELS)[:4]
+
+    def pool(size: int) -> MultiScaleRoIAlign:
+        return MultiScaleRoIAlign(levels, size, config.sampling_ratio)
+
+    return MaskRCNN(
+        BackboneWithFPN(resnet, layers, widths, channels),
+        min_size=config.min_size,
+        max_size=config.max_size,
+        rpn_batch_size_per_image=config.rpn_batch,
+        rpn_pre_nms_top_n_train=config.rpn_pre_nms,
+        rpn_pre_nms_top_n_test=config.rpn_pre_nms,
+        rpn_post_nms_top_n_train=config.rpn_post_nms,
+        rpn_post_nms_top_n_test=config.rpn_post_nms,
+        box_roi_pool=pool(7),
+        box_head=TwoMLPHead(channels * 7 * 7, config.box_head_channels),
+        box_predictor=FastRCNNPredictor(config.box_head_channels, classes),
+        box_batch_size_per_image=config.box_batch,
+        box_score_thresh=config.score_threshold,
+        box_detections_per_img=config.max_detections,
+        mask_roi_pool=pool(14),
+        mask_head=MaskRCNNHeads(channels, [channels] * config.mask_head_layers, 1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, classes),
+    )
+
+
+def _in_single_precision(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Box offsets in half precision would move boxes by whole pixels under autocast."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    return type(outputs)(_in_single_precision(module, inputs, output) for output in outputs)
+
+
+def _paste(masks: Tensor, boxes: Tensor, size: Size) -> Tensor:
+    """Put masks into their boxes: torchvision's ``paste_masks_in_image``, cut at a half.
+
+    torchvision makes a float picture of each mask and stacks them, 61 MB for 50 masks of 640 x 480
+    pixels, which the allocator gives back to the system each time. The bits are the same.
+
+    Args:
+        masks: K x 1 x M x M, probabilities.
+        boxes: K x 4, x1 y1 x2 y2, inside the image.
+        size: height and width of the image.
+
+    Returns:
+        K x height x width, bool.
+    """
+    height, width = size
+    masks, scale = expand_masks(masks, 1)
+    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool, device=masks.device)
+    corners = expand_boxes(boxes, scale).long().tolist()
+    for picture, mask, (x1, y1, x2, y2) in zip(pasted, masks, corners, strict=True):
+        grown = (max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1))
+        mask = F.interpolate(mask[None], size=grown, mode='bilinear', align_corners=False)[0, 0]
+        left, top = max(x1, 0), max(y1, 0)
+        right, bottom = min(x2 + 1, width), min(y2 + 1, height)
+        seen = mask[top - y1 : bottom - y1, left - x1 : right - x1]
+        torch.gt(seen, 0.5, out=picture[top:bottom, left:right])
+    return pasted
+
+
+def _batch(images: ImageList, sources: Sequence[Tensor]) -> ImageBatch:
+    sizes = ImageSizes(
+        source=tuple((int(image.shape[-2]), int(image.shape[-1])) for image in sources),
+        valid=tuple((int(height), int(width)) for height, width in images.image_sizes),
+        padded=(int(images.tensors.shape[-2]), int(images.tensors.shape[-1])),
+    )
+    return ImageBatch(images.tensors, sizes)
+
+
+def _finish(
+    found: dict[str, Tensor], valid: Size, source: Size, max_instances: int | None
+) -> Instances:
+    """Bring the detections of one image, best score first, to source resolution."""
+    kept = {name: values[:max_instances] for name, values in found.items()}
+    boxes = resize_boxes(kept['boxes'], valid, source)
+    masks = _paste(kept['masks'], boxes, source)
+    return Instances(boxes, kept['scores'], kept['labels'] - 1, masks)
+
+
+def _torchvision_names(pyramid: Pyramid) -> dict[str, Tensor]:
+    return {name: pyramid[level].float() for name, level in LEVELS.items()}
+
+
+def _sizes_only(pyramid: Pyramid, sizes: ImageSizes) -> ImageList:
+    """Stand in for the images that the heads never look at: right shape, one stored value."""
+    some = next(iter(pyramid.values()))
+    blank = some.new_zeros(()).expand(len(sizes.source), 3, *sizes.padded)
+    return ImageList(blank, list(sizes.valid))

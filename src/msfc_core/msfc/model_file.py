@@ -1,0 +1,275 @@
+"""Model files: a directory with ``model.safetensors`` and ``model.json``.
+
+``model.json`` has:
+
+================== ==============================================================================
+``format``         ``msfc-model``
+``format_version`` 1
+``detector``       what :func:`msfc.detectors.build_detector` needs
+``msfc``           settings of :class:`~msfc.codecs.msfc.codec.MSFCConfig`, or null: no codec
+``class_names``    names of the classes, in order of their labels
+``bit_depth``      the default bits per code element
+``fingerprint``    of the stored weights, see :func:`msfc.model.compute_fingerprint`
+``weights_sha256`` of ``model.safetensors``
+``extra``          whatever its maker wants to say: training data, commands, figures
+================== ==============================================================================
+
+Neither file can make the reader run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from msfc.codecs.msfc.codec import MSFC, MSFCConfig
+from msfc.detectors import build_detector
+from msfc.model import SplitModel, compute_fingerprint
+from msfc.wire.packet import is_fingerprint
+from msfc.wire.quantizer import check_bit_depth
+
+FORMAT = 'msfc-model'
+FORMAT_VERSION = 1
+WEIGHTS_FILE = 'model.safetensors'
+DESCRIPTION_FILE = 'model.json'
+DEFAULT_MODEL = 'tabletop'
+
+ZOO = Path(__file__).parent / 'zoo'
+"""The shipped models, a directory each."""
+
+HALF_MAX = torch.finfo(torch.float16).max
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    'detector': (dict,),
+    'msfc': (dict, type(None)),
+    'class_names': (list,),
+    'bit_depth': (int,),
+    'fingerprint': (str,),
+    'weights_sha256': (str,),
+    'extra': (dict,),
+}
+
+
+class ModelFileError(ValueError):
+    """A model file that is missing, foreign or damaged; the message says which and how."""
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.parent.name for path in ZOO.glob(f'*/{DESCRIPTION_FILE}'))
+
+
+def save_model(
+    model: SplitModel,
+    directory: str | os.PathLike[str],
+    *,
+    half: bool = True,
+    extra: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a model.
+
+    Args:
+        model: the model; it is not changed.
+        directory: made if need be; a model in it is replaced.
+        half: store matrices and kernels in half precision. Vectors (offsets, norm statistics)
+            stay in single precision, as does what half precision cannot hold.
+        extra: JSON-serialisable remarks, such as training data and commands.
+
+    Returns:
+        The fingerprint of the stored model. It is the loaded model's; that of ``model`` itself
+        differs from it unless its weights are half-precision numbers already.
+    """
+    directory = Path(directory)
+    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+    config = model.config()
+    fingerprint = compute_fingerprint(config, tensors)
+    description = {
+        'format': FORMAT,
+        'format_version': FORMAT_VERSION,
+        **config,
+        'bit_depth': model.bit_depth,
+        'fingerprint': fingerprint,
+        'weights_sha256': '',
+        'extra': dict(extra or {}),
+    }
+    json.dumps(description)  # Fails before anything is written.
+    directory.mkdir(parents=True, exist_ok=True)
+    # Whoever reads in between, or after a kill, finds a digest that does not fit, not a mixture.
+    partial = directory / f'{WEIGHTS_FILE}.partial'
+    save_file(tensors, partial, metadata={'format': FORMAT})
+    partial.chmod(directory.stat().st_mode & 0o666)  # safetensors writes for the owner alone.
+    description['weights_sha256'] = _sha256(partial)
+    os.replace(partial, directory / WEIGHTS_FILE)
+    partial = directory / f'{DESCRIPTION_FILE}.partial'
+    text = json.dumps(description, indent=2, ensure_ascii=False)
+    partial.write_text(f'{text}\n', encoding='utf-8')
+    os.replace(partial, directory / DESCRIPTION_FILE)
+    return fingerprint
+
+
+def describe_model(path_or_name: str | os.PathLike[str] = DEFAULT_MODEL) -> dict[str, Any]:
+    """Return the checked contents of a model's ``model.json``, without loading weights.
+
+    Args:
+        path_or_name: a directory, or the name of a shipped model.
+
+    Raises:
+        ModelFileError: if it is missing, foreign or damaged.
+    """
+    return _read_description(_find(path_or_name) / DESCRIPTION_FILE)
+
+
+def load_model(
+    path_or_name: str | os.PathLike[str] = DEFAULT_MODEL,
+    device: str | torch.device = 'cpu',
+) -> SplitModel:
+    """Load a model.
+
+    Args:
+        path_or_name: a directory, or the name of a shipped model.
+        device: where to put it.
+
+    Returns:
+        The model with float32 weights, in evaluation mode.
+
+    Raises:
+        ModelFileError: if it is missing, foreign or damaged.
+    """
+    directory = _find(path_or_name)
+    description = _read_description(directory / DESCRIPTION_FILE)
+    weights = directory / WEIGHTS_FILE
+    if not weights.is_file():
+        raise ModelFileError(f'{directory} has no {WEIGHTS_FILE}')
+    if _sha256(weights) != description['weights_sha256']:
+        raise ModelFileError(
+            f'{weights} is damaged, or not the one that {DESCRIPTION_FILE} beside it describes: '
+            'its SHA-256 differs'
+        )
+    model = _build(description, directory)
+    _load_weights(model, weights)
+    fingerprint = model.fingerprint
+    if fingerprint != description['fingerprint']:
+        raise ModelFileError(
+            f'{directory} says that its fingerprint is {description["fingerprint"]}, but its '
+            f'contents give {fingerprint}: it was altered, or written by another version of msfc'
+        )
+    return model.to(device).eval()
+
+
+def _find(path_or_name: str | os.PathLike[str]) -> Path:
+    """Return the directory of a model."""
+    name = os.fspath(path_or_name)
+    path = Path(name)
+    shipped_name = re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', name) and (ZOO / name).is_dir()
+    # A folder of that name, such as one with data, does not hide a shipped model.
+    if name and path.is_dir() and ((path / DESCRIPTION_FILE).exists() or not shipped_name):
+        return path
+    if shipped_name:
+        return ZOO / name
+    if path.is_file():
+        raise ModelFileError(f'{path} is a file; a model is the directory that it lies in')
+    shipped = ', '.join(shipped_models()) or 'none'
+    raise ModelFileError(f'{name!r} is no directory and no shipped model (there are: {shipped})')
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """Read and check a ``model.json``."""
+    try:
+        description = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise ModelFileError(f'{path.parent} has no {DESCRIPTION_FILE}') from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f'{path} cannot be read: {error}') from error
+    if not isinstance(description, dict) or description.get('format') != FORMAT:
+        raise ModelFileError(f'{path} does not describe an MSFC model')
+    version = description.get('format_version')
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f'{path} has format version {version}; this version of msfc reads {FORMAT_VERSION}'
+        )
+    for key, types in _TYPES.items():
+        if key not in description:
+            raise ModelFileError(f'{path} has no {key!r}')
+        if not isinstance(description[key], types):
+            raise ModelFileError(f'{path}: {key!r} is a {type(description[key]).__name__}')
+    if not is_fingerprint(description['fingerprint']):
+        raise ModelFileError(f'{path}: the fingerprint is not 16 hexadecimal digits')
+    return description
+
+
+def _build(description: Mapping[str, Any], directory: Path) -> SplitModel:
+    """Build the described architecture, with random weights."""
+    try:
+        check_bit_depth(description['bit_depth'])
+        codec = description['msfc']
+        msfc = None if codec is None else MSFC(MSFCConfig.from_dict(codec))
+        model = SplitModel(
+            build_detector(description['detector']), msfc, bit_depth=description['bit_depth']
+        )
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise ModelFileError(f'the model in {directory} cannot be built: {error}') from error
+    if list(model.class_names) != description['class_names']:
+        raise ModelFileError(
+            f'{directory} names {len(description["class_names"])} classes that are not those of '
+            'its detector'
+        )
+    return model
+
+
+def _load_weights(model: SplitModel, path: Path) -> None:
+    """Fill a model with the tensors of a file, which must be exactly the model's."""
+    state = model.state_dict()
+    try:
+        with safe_open(path, framework='pt') as file:
+            names_in_file = file.keys()  # a method of its own: the file is no mapping
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names_in_file}
+        for names, problem in (
+            (state.keys() - shapes.keys(), 'lacks'),
+            (shapes.keys() - state.keys(), 'has unknown'),
+        ):
+            if names:
+                raise ModelFileError(f'{path} {problem} tensors: {_enumerate(names)}')
+        for name, shape in shapes.items():
+            if shape != tuple(state[name].shape):
+                raise ModelFileError(
+                    f'{path}: {name} has shape {shape}, the model {tuple(state[name].shape)}'
+                )
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f'{path} is not a readable safetensors file: {error}') from error
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    """Return a tensor as it goes into the file, sharing no memory with others."""
+    stored = tensor.detach().cpu().contiguous().clone()
+    if stored.is_floating_point():
+        stored = stored.float()
+        if half and stored.dim() > 1 and bool((stored.abs() <= HALF_MAX).all()):
+            stored = stored.half()
+    return stored
+
+
+def _enumerate(names: Iterable[str], most: int = 3) -> str:
+    """Write the first few of some names."""
+    ordered = sorted(names)
+    rest = f' and {len(ordered) - most} more' if len(ordered) > most else ''
+    return ', '.join(ordered[:most]) + rest
+
+
+def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()

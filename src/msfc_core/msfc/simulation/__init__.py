@@ -1,0 +1,1 @@
+"""The simulated tabletop world, free of ROS: scenes, camera model, camera paths, data set."""

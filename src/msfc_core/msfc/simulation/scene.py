@@ -1,0 +1,312 @@
+"""Random tabletop scenes: built, dropped, settled by physics, framed and rendered off-screen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# A machine without a screen renders through EGL; the choice must precede MuJoCo's import.
+os.environ.setdefault('MUJOCO_GL', 'egl')
+
+import mujoco
+
+from msfc.simulation.camera_model import CameraModel
+from msfc.simulation.objects import (
+    CLASS_NAMES,
+    GEOM,
+    OBJECT_CLASSES,
+    TYPICAL_COLOURS,
+    ObjectBuilder,
+    random_colour,
+)
+
+FRAMES_PER_SCENE = 4
+"""Pictures of one set of objects; they are dropped, lit and framed anew for each."""
+
+WORLD_VERSION = 2
+"""Goes into every seed; raised whenever the same seed would give another scene."""
+
+SPLITS = {'train': 0, 'val': 1, 'test': 2, 'clip': 3}
+"""Split names; a scene's seed is (WORLD_VERSION, split, index), so splits never overlap."""
+
+TIME_STEP = 0.004
+MAX_LIGHTS = 3
+SETTLE_STEPS = 300
+MIN_MASK_AREA = 256
+"""Visible pixels of the source image under which an object is marked ``iscrowd`` (ignored)."""
+
+MEDIAN_SIDE, SPREAD = 130.0, 0.45
+"""Log-normal of the aimed-at size of the framed object at 320 x 240; others lie where they lie."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a scene with its ground truth.
+
+    Attributes:
+        image: H x W x 3 uint8 RGB, as the camera gives it.
+        labels: class index of each visible object.
+        masks: H x W bool per visible object, visible part only.
+    """
+
+    image: np.ndarray
+    labels: list[int]
+    masks: list[np.ndarray]
+
+
+def scene_rng(split: str, index: int) -> np.random.Generator:
+    """Return the generator that decides everything about a scene."""
+    return np.random.default_rng([WORLD_VERSION, SPLITS[split], index])
+
+
+def _surface(rng: np.random.Generator, size: int = 256) -> np.ndarray:
+    """Draw a table or floor texture, size x size x 3 uint8: noise, wood-like grain or tiles."""
+    first, second = (np.array(random_colour(rng)) for _ in range(2))
+    # Seen textures are mostly tame: keep the two colours near each other.
+    second = first + (second - first) * rng.uniform(0.1, 0.8)
+    stretch = (1.0, 1.0) if rng.random() < 0.5 else (rng.uniform(4, 16), 1.0)
+    weight = np.zeros((size, size), np.float32)
+    for octave in range(5):
+        cells = 4 * 2**octave
+        shape = (max(2, int(cells / stretch[1])), max(2, int(cells / stretch[0])))
+        noise = rng.random(shape, dtype=np.float32)
+        weight += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC) * 0.5**octave
+    weight = (weight - weight.min()) / max(float(np.ptp(weight)), 1e-6)
+    if rng.random() < 0.25:
+        tiles = int(rng.integers(2, 9))
+        grid = np.indices((size, size)) * tiles // size
+        weight = 0.7 * (grid.sum(0) % 2) + 0.3 * weight
+    colour = first + (second - first) * weight[..., None]
+    return (np.clip(colour, 0, 1) * 255).astype(np.uint8)
+
+
+class TabletopScene:
+    """A table and a set of objects that can be thrown onto it again and again.
+
+    Args:
+        rng: decides every random choice; the same generator state gives the same scene.
+        width: of the image in pixels.
+        height: of the image in pixels.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, width: int = 640, height: int = 480
+    ) -> None:
+        self._rng = rng
+        self.width, self.height = width, height
+        self._labels: list[int] = []
+        self._radii: list[float] = []
+        self.model = self._build()
+        self.data = mujoco.MjData(self.model)
+        self._body_ids = [
+            self.model.body(f'object{k}').id for k in range(len(self._labels))
+        ]
+        self.throw()
+
+    def _texture(self, spec: mujoco.MjSpec, name: str, repeat: float) -> str:
+        image = _surface(self._rng)
+        texture = spec.add_texture(
+            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=image.shape[1],
+            height=image.shape[0], nchannel=3,
+        )
+        texture.data = image.tobytes()
+        material = spec.add_material(
+            name=name, specular=self._rng.uniform(0, 0.4), shininess=self._rng.uniform(0, 0.6),
+            texrepeat=[repeat, repeat], texuniform=True,
+        )
+        roles = [''] * mujoco.mjtTextureRole.mjNTEXROLE
+        roles[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+        material.textures = roles
+        return name
+
+    def _build(self) -> mujoco.MjModel:
+        rng = self._rng
+        spec = mujoco.MjSpec()
+        spec.option.timestep = TIME_STEP
+        spec.visual.global_.offwidth, spec.visual.global_.offheight = self.width, self.height
+        spec.visual.quality.shadowsize = 2048
+        spec.visual.map.znear = 0.02
+        ambient = rng.uniform(0.1, 0.4)
+        spec.visual.headlight.ambient = [ambient] * 3
+        spec.visual.headlight.diffuse = [rng.uniform(0.0, 0.3)] * 3
+        world = spec.worldbody
+        spec.add_texture(
+            name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+            builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT, width=64, height=64,
+            rgb1=random_colour(rng), rgb2=random_colour(rng),
+        )
+        table = rng.uniform(0.45, 0.8, 2)
+        world.add_geom(
+            type=GEOM.mjGEOM_BOX, size=[*table, 0.02], pos=[0, 0, -0.02],
+            material=self._texture(spec, 'table', rng.uniform(1, 4)), condim=6,
+            friction=[1.0, 0.02, 0.01],
+        )
+        world.add_geom(
+            type=GEOM.mjGEOM_PLANE, size=[6, 6, 0.1], pos=[0, 0, -0.75],
+            material=self._texture(spec, 'floor', rng.uniform(0.3, 2)),
+        )
+        for k in range(MAX_LIGHTS):
+            world.add_light(
+                type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=k == 0,
+                specular=[0.3] * 3, ambient=[0.0] * 3,
+            )
+        self._add_objects(spec)
+        return spec.compile()
+
+    def _add_objects(self, spec: mujoco.MjSpec) -> None:
+        rng = self._rng
+        for k in range(int(rng.integers(3, 8))):
+            label = int(rng.integers(len(CLASS_NAMES)))
+            body = spec.worldbody.add_body(name=f'object{k}')
+            body.add_freejoint()
+            name = CLASS_NAMES[label]
+            scale = float(rng.uniform(0.8, 1.25))
+            builder = ObjectBuilder(spec, body, rng, scale, TYPICAL_COLOURS[name])
+            self._radii.append(OBJECT_CLASSES[name](builder) * scale)
+            self._labels.append(label)
+        for k in range(int(rng.integers(0, 3))):
+            body = spec.worldbody.add_body(name=f'clutter{k}')
+            body.add_freejoint()
+            builder = ObjectBuilder(spec, body, rng)
+            if rng.random() < 0.5:
+                stick = (0.004, rng.uniform(0.05, 0.08))
+                builder.geom(GEOM.mjGEOM_CAPSULE, stick, builder.material())
+            else:
+                card = (*rng.uniform(0.03, 0.06, 2), 0.001)
+                builder.geom(GEOM.mjGEOM_BOX, card, builder.material())
+
+    def throw(self) -> None:
+        """Light the table anew, drop everything onto it at random and let it settle."""
+        self._draw_lights()
+        mujoco.mj_resetData(self.model, self.data)
+        placed: list[tuple[np.ndarray, float]] = []
+        for joint in range(self.model.njnt):
+            start = self.model.jnt_qposadr[joint]
+            radius = self._radii[joint] if joint < len(self._radii) else 0.04
+            pose = [*self._free_spot(placed, radius), self._rng.uniform(0.06, 0.16)]
+            self.data.qpos[start:start + 7] = [*pose, *self._random_pose()]
+        for _ in range(SETTLE_STEPS):
+            mujoco.mj_step(self.model, self.data)
+
+    def _draw_lights(self) -> None:
+        rng = self._rng
+        count = int(rng.integers(1, MAX_LIGHTS + 1))
+        for k in range(MAX_LIGHTS):
+            position = np.array([*rng.uniform(-1.2, 1.2, 2), rng.uniform(0.8, 2.0)])
+            brightness = rng.uniform(0.25, 0.8) / (1 + 0.6 * k) * (k < count)
+            warmth = rng.uniform(0.85, 1.0)
+            self.model.light_pos[k] = position
+            self.model.light_dir[k] = -position / np.linalg.norm(position)
+            self.model.light_diffuse[k] = brightness * np.array([1, (1 + warmth) / 2, warmth])
+
+    def _random_pose(self) -> np.ndarray:
+        """Draw a quaternion: mostly upright with any heading, else anyhow."""
+        rng = self._rng
+        if rng.random() < 0.85:
+            half = rng.uniform(0, np.pi)
+            return np.array([np.cos(half), 0, 0, np.sin(half)])
+        quaternion = rng.normal(size=4)
+        return quaternion / np.linalg.norm(quaternion)
+
+    def _free_spot(
+        self, placed: list[tuple[np.ndarray, float]], radius: float
+    ) -> np.ndarray:
+        """Draw a place on the table near the others but not inside them."""
+        reach = 0.05
+        while True:
+            spot = self._rng.normal(0, reach, 2)
+            if all(
+                np.linalg.norm(spot - other) > 0.85 * (radius + r) for other, r in placed
+            ):
+                placed.append((spot, radius))
+                return spot
+            reach += 0.001
+
+    def object_positions(self) -> np.ndarray:
+        """Return the objects' positions in metres, K x 3."""
+        return np.array([self.data.xpos[body] for body in self._body_ids])
+
+    def random_camera(self) -> mujoco.MjvCamera:
+        """Frame an object as COCO frames its own: its size is drawn, not its place."""
+        rng = self._rng
+        positions = self.object_positions()
+        on_table = [k for k, p in enumerate(positions) if p[2] > -0.05] or [0]
+        chosen = int(rng.choice(on_table))
+        focal = 0.5 * self.height / np.tan(np.deg2rad(self.model.vis.global_.fovy) / 2)
+        side = np.exp(rng.normal(np.log(MEDIAN_SIDE), SPREAD)) * self.height / 240
+        distance = np.clip(focal * 1.6 * self._radii[chosen] / side, 0.16, 0.65)
+        camera = mujoco.MjvCamera()
+        # Between the object and its neighbours, so that few are cut off at the border.
+        middle = 0.25 * positions[chosen] + 0.75 * positions[on_table].mean(0)
+        camera.lookat = middle + rng.normal(0, 0.02, 3)
+        camera.distance = distance
+        camera.azimuth = rng.uniform(0, 360)
+        camera.elevation = -rng.uniform(22, 75)
+        return camera
+
+    @contextmanager
+    def renderer(self) -> Iterator[mujoco.Renderer]:
+        """Open an off-screen renderer for this scene; closed on leaving."""
+        renderer = mujoco.Renderer(self.model, self.height, self.width)
+        try:
+            yield renderer
+        finally:
+            renderer.close()
+
+    def render(
+        self, renderer: mujoco.Renderer, camera: mujoco.MjvCamera
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Render a view.
+
+        Returns:
+            image: H x W x 3 uint8 RGB, without the camera model.
+            bodies: H x W body id per pixel, -1 where there is none.
+        """
+        renderer.update_scene(self.data, camera)
+        image = renderer.render().copy()
+        renderer.enable_segmentation_rendering()
+        renderer.update_scene(self.data, camera)
+        segmentation = renderer.render()
+        renderer.disable_segmentation_rendering()
+        # int(): NumPy would compare every pixel with the enumeration object itself.
+        is_geom = segmentation[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)
+        bodies = np.where(is_geom, self.model.geom_bodyid[segmentation[..., 0]], -1)
+        return image, bodies
+
+    def ground_truth(self, bodies: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+        """Return the label and the visible mask of each object seen in a body-id image."""
+        labels: list[int] = []
+        masks: list[np.ndarray] = []
+        for body, label in zip(self._body_ids, self._labels, strict=True):
+            mask = bodies == body
+            if mask.any():
+                labels.append(label)
+                masks.append(mask)
+        return labels, masks
+
+    def frame(self, renderer: mujoco.Renderer, attempts: int = 6) -> Frame:
+        """Frame the objects at random and take a picture through a random camera model."""
+        for _ in range(attempts):
+            image, bodies = self.render(renderer, self.random_camera())
+            labels, masks = self.ground_truth(bodies)
+            areas = [int(mask.sum()) for mask in masks]
+            # Neither an empty view nor one with the lens against an object.
+            if areas and MIN_MASK_AREA <= max(areas) < 0.45 * bodies.size:
+                break
+        camera_model = CameraModel.random(self._rng)
+        return Frame(camera_model.apply(image, self._rng), labels, masks)
+
+
+def frames(split: str, index: int, width: int = 640, height: int = 480) -> Iterator[Frame]:
+    """Yield the :data:`FRAMES_PER_SCENE` pictures of scene ``index`` of a split."""
+    scene = TabletopScene(scene_rng(split, index), width, height)
+    with scene.renderer() as renderer:
+        for k in range(FRAMES_PER_SCENE):
+            if k:
+                scene.throw()
+            yield scene.frame(renderer)

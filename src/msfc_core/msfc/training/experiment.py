@@ -1,0 +1,250 @@
+"""An experiment: one YAML file that says all that a training run needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from msfc.wire.quantizer import check_bit_depth
+
+TRAINS = ('detector', 'msfc', 'all')
+PRECISIONS = ('32-true', 'bf16-mixed')
+OPTIMIZERS = ('adamw', 'sgd')
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step.
+
+    Attributes:
+        name: of the step and of its output folder.
+        trains: ``detector`` (no codec in between), ``msfc`` (everything else frozen) or ``all``.
+        iterations: optimiser steps.
+        batch_size: images per optimiser step, over all processes.
+        learning_rate: peak of the one-cycle schedule (linear warm-up, cosine to zero).
+        warmup: share of the iterations that the learning rate rises.
+        weight_decay: of the optimiser; the default is one for AdamW, SGD's is 1e-4 or so.
+        clip_norm: gradients are scaled down to this norm.
+        feature_weight: weight of the mean squared difference between the rebuilt pyramid and the
+            extracted one, added to the detector's own loss; the paper has none (0).
+        loss_weights: factors of the detector's losses by their names in the log, such as
+            ``loss_mask: 2``; a loss that is not named keeps 1, as all do in the paper.
+        optimizer: ``adamw`` or ``sgd``, which the paper leaves open.
+        momentum: of SGD.
+
+    Raises:
+        ValueError: an impossible value; the message names the key.
+    """
+
+    name: str
+    trains: str
+    iterations: int
+    batch_size: int = 4
+    learning_rate: float = 5e-4
+    warmup: float = 0.05
+    weight_decay: float = 0.02
+    clip_norm: float = 10.0
+    feature_weight: float = 0.0
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    optimizer: str = 'adamw'
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r'\w[\w.-]*', self.name):
+            raise ValueError(f'step name {self.name!r} cannot be the name of a folder')
+        where = f'step {self.name}'
+        if self.trains not in TRAINS:
+            raise ValueError(f'{where}: trains is {self.trains!r}, not one of {TRAINS}')
+        if self.iterations < 1 or self.batch_size < 1:
+            raise ValueError(f'{where}: iterations and batch_size must be 1 or more')
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f'{where}: warmup must be in [0, 1)')
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            raise ValueError(f'{where}: learning_rate and clip_norm must be more than 0')
+        if self.weight_decay < 0 or self.feature_weight < 0:
+            raise ValueError(f'{where}: weight_decay and feature_weight must be 0 or more')
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f'{where}: optimizer is {self.optimizer!r}, not one of {OPTIMIZERS}')
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f'{where}: momentum must be in [0, 1)')
+        for name, weight in self.loss_weights.items():
+            if weight < 0:
+                raise ValueError(f'{where}: the weight of {name} must be 0 or more')
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the weights that the step makes."""
+        settings = asdict(self)
+        for name, plain in (('loss_weights', {}), ('optimizer', 'adamw'), ('momentum', 0.9)):
+            # Digests from before these keys stay valid.
+            if settings[name] == plain:
+                del settings[name]
+        return settings
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to train, on what, and how.
+
+    Attributes:
+        detector: what :func:`msfc.detectors.build_detector` takes, or ``type: detectron2`` with a
+            ``config_file`` and more keys of
+            :meth:`msfc.detectors.detectron2.Detectron2Detector.from_settings`. Without
+            ``class_names``, the data set's are used.
+        msfc: what :class:`~msfc.codecs.msfc.codec.MSFCConfig` takes; ``channels`` follow the
+            detector.
+        steps: the training steps in their order.
+        start_from: model folder, or name of a shipped model, to start from instead of random
+            weights; its detector takes the place of ``detector``, its codec, if it has one, that
+            of ``msfc``.
+        train_split: of the data set, trained on.
+        val_split: of the data set, measured after each step.
+        val_images: how many images of it are measured; 0 for none.
+        bit_depth: the model's default bits per code element; not used in training.
+        precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
+        seed: decides initial weights, order of the data and sampling.
+
+    Raises:
+        ValueError: an impossible value; the message names the key.
+    """
+
+    detector: dict[str, Any] = field(default_factory=dict)
+    msfc: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    start_from: str = ''
+    train_split: str = 'train'
+    val_split: str = 'val'
+    val_images: int = 200
+    bit_depth: int = 4
+    precision: str = '32-true'
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.detector) == bool(self.start_from):
+            raise ValueError('give either detector or start_from')
+        if not self.steps:
+            raise ValueError('no steps')
+        if len({step.name for step in self.steps}) != len(self.steps):
+            raise ValueError('two steps of one name')
+        if self.precision not in PRECISIONS:
+            raise ValueError(f'precision is {self.precision!r}, not one of {PRECISIONS}')
+        if self.val_images < 0 or self.seed < 0:
+            raise ValueError('val_images and seed must be 0 or more')
+        check_bit_depth(self.bit_depth)
+
+    def with_weights(self, weights: str) -> Experiment:
+        """Return this experiment with other weights for its Detectron2 detector.
+
+        Args:
+            weights: file or address, in place of the detector's ``weights``.
+
+        Raises:
+            ValueError: the experiment has no detector from a Detectron2 configuration file.
+        """
+        if 'config_file' not in self.detector:
+            raise ValueError(
+                'weights can be given where the detector has a config_file (type detectron2); '
+                'other experiments take start_from'
+            )
+        return replace(self, detector={**self.detector, 'weights': weights})
+
+    def settings_digest(self, step: Step) -> str:
+        """Return a digest of all settings that decide the weights up to the end of a step.
+
+        Later steps may still be changed, as may what is only measured.
+        """
+        steps = self.steps[: self.steps.index(step) + 1]
+        settings = [
+            self.detector, self.msfc, self.start_from, self.train_split, self.seed,
+            *(done.settings() for done in steps),
+        ]
+        text = json.dumps(settings, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read_value(kind: str, value: Any, where: str) -> Any:
+    """Check one value against the annotation of its field."""
+    if kind == 'float' and isinstance(value, str):
+        # YAML 1.1 takes 8e-4, without a dot, for text.
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(f'{where} is {value!r}, not a number') from None
+    if kind == 'float':
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise ValueError(f'{where} is {value!r}, not a number')
+        return float(value)
+    if kind == 'int' and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f'{where} is {value!r}, not a whole number')
+    if kind == 'str' and not isinstance(value, str):
+        raise ValueError(f'{where} is {value!r}, not text')
+    if kind.startswith('dict') and not isinstance(value, dict):
+        raise ValueError(f'{where} is {value!r}, not keys and values')
+    if kind == 'dict[str, float]':
+        return {str(k): _read_value('float', v, f'{where}: {k}') for k, v in value.items()}
+    return value
+
+
+def _read(kind: type[Step] | type[Experiment], values: Any, where: str) -> dict[str, Any]:
+    """Check the keys and the types of their values."""
+    if not isinstance(values, dict):
+        raise ValueError(f'{where}: expected keys and values, got {values!r}')
+    known = {entry.name: entry for entry in fields(kind)}
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ValueError(f'{where}: unknown keys {unknown}; known are {sorted(known)}')
+    needed = {
+        name for name, entry in known.items()
+        if entry.default is MISSING and entry.default_factory is MISSING
+    }
+    missing = sorted(needed - set(values))
+    if missing:
+        raise ValueError(f'{where}: {", ".join(missing)} missing')
+    return {
+        key: _read_value(str(known[key].type), value, f'{where}: {key}')
+        for key, value in values.items()
+    }
+
+
+def read_steps(values: Any, path: Path) -> tuple[Step, ...]:
+    """Read the list of training steps.
+
+    Args:
+        values: what YAML has of it; None for no steps.
+        path: the file, for messages.
+
+    Raises:
+        ValueError: it is no list of steps; the message names the key.
+    """
+    if not isinstance(values or [], list):
+        raise ValueError(f'{path}: steps must be a list')
+    read = [_read(Step, step, f'{path}, step {k}') for k, step in enumerate(values or [], start=1)]
+    try:
+        return tuple(Step(**step) for step in read)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: the file is not an experiment; the message names the key.
+    """
+    try:
+        values = _read(Experiment, yaml.safe_load(path.read_text(encoding='utf-8')), str(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
+    steps = read_steps(values.pop('steps', None), path)
+    try:
+        return Experiment(steps=steps, **values)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error

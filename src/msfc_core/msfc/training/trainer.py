@@ -1,0 +1,420 @@
+"""The training loop: AMP, DDP and checkpoints by Lightning Fabric; one loop for all steps."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from msfc.codecs.msfc.codec import MSFC, MSFCConfig
+from msfc.data import CocoDataset
+from msfc.detectors import build_detector
+from msfc.detectors.base import SplitDetector
+from msfc.evaluation.evaluate import Figures, evaluate_model
+from msfc.model import SplitModel
+from msfc.model_file import describe_model, load_model, save_model
+from msfc.training.batches import Batch, TrainingBatches, iteration_seed
+from msfc.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from msfc.training.experiment import Experiment, Step
+from msfc.training.interrupt import deferred_interrupt
+from msfc.training.log import append_log, plot_curves, rewind_log
+from msfc.types import Pyramid
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""Called with what is done, how much of it is done, how much there is, and the latest losses."""
+
+Report = Callable[[str, list[Figures]], None]
+"""Called with a step's name and its figures on the validation split."""
+
+CHECKPOINT = 'checkpoint.safetensors'
+LOG = 'log.jsonl'
+CURVES = 'curves.png'
+FIGURES = 'figures.json'
+
+
+class TrainingObjective(nn.Module):
+    """The loss of one training step as a module, so that DDP sees every forward pass."""
+
+    def __init__(self, model: SplitModel, step: Step) -> None:
+        super().__init__()
+        self.model = model
+        self.step = step
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses by name; their sum is minimised."""
+        images = [example.image for example in batch.examples]
+        targets = [example.targets for example in batch.examples]
+        if self.step.trains == 'detector':
+            return self._weighted(self.model.detector.losses(images, targets))
+        extra: dict[str, Tensor] = {}
+
+        def through_codec(pyramid: Pyramid) -> Pyramid:
+            # No quantiser here: the paper quantises at inference only.
+            rebuilt = self.model.codec(pyramid)
+            if self.step.feature_weight:
+                distance = feature_distance(rebuilt, pyramid)
+                extra['loss_features'] = self.step.feature_weight * distance
+            return rebuilt
+
+        losses = self.model.detector.losses(images, targets, through_codec)
+        return {**self._weighted(losses), **extra}
+
+    def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        weights = self.step.loss_weights
+        unknown = sorted(set(weights) - set(losses))
+        if unknown:
+            raise ValueError(
+                f'step {self.step.name}: no losses {unknown} to weight; there are {sorted(losses)}'
+            )
+        return {name: loss * weights.get(name, 1.0) for name, loss in losses.items()}
+
+
+def feature_distance(rebuilt: Pyramid, original: Pyramid) -> Tensor:
+    """Return the mean squared difference per level over that level's variance, averaged.
+
+    The original is the goal and gets no gradient.
+    """
+    distances = []
+    for level, goal in original.items():
+        goal = goal.detach().float()
+        error = functional.mse_loss(rebuilt[level].float(), goal)
+        distances.append(error / goal.var().clamp_min(1e-6))
+    return torch.stack(distances).mean()
+
+
+def prepare(model: SplitModel, step: Step) -> None:
+    """Set what a step trains, and the modes of all modules.
+
+    Frozen batch norm layers use their running statistics and keep them.
+    """
+    model.train()
+    trained: dict[str, nn.Module] = {
+        'detector': model.detector, 'msfc': model.codec, 'all': model
+    }
+    model.requires_grad_(False)
+    trained[step.trains].requires_grad_(True)
+    if step.trains == 'msfc':
+        for module in model.detector.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def make_optimizer(model: nn.Module, step: Step) -> torch.optim.Optimizer:
+    """Return the optimiser of what :func:`prepare` has left to train."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    settings: dict[str, Any] = {'lr': step.learning_rate, 'weight_decay': step.weight_decay}
+    if step.optimizer == 'sgd':
+        return torch.optim.SGD(trained, momentum=step.momentum, **settings)
+    return torch.optim.AdamW(trained, **settings)
+
+
+def learning_rate(step: Step, iteration: int) -> float:
+    """Return the one-cycle learning rate: linear rise, then a cosine to zero."""
+    rise = step.warmup * step.iterations
+    if iteration < rise:
+        return step.learning_rate * (iteration + 1) / (rise + 1)
+    done = (iteration - rise) / max(1.0, step.iterations - rise)
+    return step.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def build_model(
+    experiment: Experiment, class_names: Sequence[str], detector: SplitDetector | None = None
+) -> SplitModel:
+    """Build the model that an experiment starts with; its seed decides random weights.
+
+    Args:
+        experiment: the experiment.
+        class_names: of the data set.
+        detector: to start from, with a new codec, in place of what the experiment says.
+
+    Raises:
+        ValueError: a detector or codec of such settings cannot be built, or it has other classes.
+    """
+    torch.manual_seed(experiment.seed)
+    codec = None
+    if detector is None and experiment.start_from:
+        start = load_model(experiment.start_from)
+        detector, codec = start.detector, start.msfc
+    elif detector is None:
+        detector = _new_detector(experiment.detector, class_names)
+    if tuple(detector.class_names) != tuple(class_names):
+        raise ValueError(
+            f'the detector knows {", ".join(detector.class_names)}; the data set has '
+            f'{", ".join(class_names)}'
+        )
+    if codec is None:
+        codec = MSFC(
+            MSFCConfig.from_dict({'channels': detector.feature_channels, **experiment.msfc})
+        )
+    return SplitModel(detector, codec, experiment.bit_depth)
+
+
+def _new_detector(settings: dict[str, Any], class_names: Sequence[str]) -> SplitDetector:
+    """Build an experiment's detector: from a Detectron2 file, or from its settings alone."""
+    if settings.get('type') == 'detectron2' and 'config_file' in settings:
+        from msfc.detectors.detectron2 import Detectron2Detector
+
+        return Detectron2Detector.from_settings(settings, class_names)
+    return build_detector({'class_names': list(class_names), **settings})
+
+
+class Trainer:
+    """Runs the steps of an experiment; what is finished or half done is taken up again.
+
+    Writes ``<output>/<step>/model.safetensors``, ``model.json`` and ``figures.json`` per finished
+    step, ``<output>/log.jsonl``, ``<output>/curves.png`` and the checkpoint of the current step.
+    With several processes, the first one writes; all must see the same folder.
+
+    Args:
+        experiment: what to train.
+        data: folder of a COCO-format data set.
+        output: folder for everything that is written.
+        fabric: launched Lightning Fabric; decides devices, precision and processes.
+        workers: processes that read data.
+        checkpoint_every: seconds between checkpoints.
+        progress: called now and then with where the training is, in the first process.
+        report: called with the figures of each step, in the first process.
+        log_every: iterations between log entries.
+        detector: to start from, with a new codec, in place of what the experiment says.
+
+    Raises:
+        OSError: a file of the data set is missing.
+        ValueError: the model cannot be built, or the data set is of no use.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: Path,
+        output: Path,
+        fabric: Fabric,
+        workers: int = 1,
+        checkpoint_every: float = 120.0,
+        progress: Progress | None = None,
+        report: Report | None = None,
+        log_every: int = 20,
+        detector: SplitDetector | None = None,
+    ) -> None:
+        self.experiment, self.output, self.fabric = experiment, output, fabric
+        self.workers, self.checkpoint_every, self.log_every = workers, checkpoint_every, log_every
+        self.progress, self.report = progress, report
+        self.dataset = CocoDataset(data, experiment.train_split, only_with_objects=True)
+        self.validation = (
+            CocoDataset(data, experiment.val_split) if experiment.val_images else None
+        )
+        if self.validation and self.validation.class_names != self.dataset.class_names:
+            raise ValueError(
+                f'{data}: the splits {experiment.train_split} and {experiment.val_split} have '
+                'different classes'
+            )
+        self.model = build_model(experiment, self.dataset.class_names, detector)
+        # Not left to Fabric: the optimiser's state is loaded to where its parameters are.
+        self.model.to(fabric.device).to(memory_format=torch.channels_last)
+        output.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> SplitModel:
+        """Train all steps and return the model in evaluation mode.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C, with a checkpoint written.
+            ValueError: the output folder holds a run of other settings, or one that goes on.
+        """
+        with self._alone():
+            return self._run()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep a second run out of the output folder."""
+        if not self.fabric.is_global_zero:
+            yield
+            return
+        folder = os.open(self.output, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f'{self.output} is in use by another run: wait for its end, or choose another '
+                    'output folder'
+                ) from None
+            yield
+        finally:
+            os.close(folder)
+
+    def _run(self) -> SplitModel:
+        self._check_checkpoint()
+        for step in self.experiment.steps:
+            folder = self.output / step.name
+            if (folder / 'model.json').is_file():
+                self._load_finished(step)
+            else:
+                self._run_step(step)
+                if self.fabric.is_global_zero:
+                    extra = {'step': step.name, 'settings': self.experiment.settings_digest(step)}
+                    # Full precision: the next step goes on from here.
+                    save_model(self.model, folder, half=False, extra=extra)
+                    (self.output / CHECKPOINT).unlink(missing_ok=True)
+            if self.fabric.is_global_zero:
+                self._measure(step)
+            self.fabric.barrier()
+        return self.model.eval()
+
+    def _check_checkpoint(self) -> None:
+        """Refuse a checkpoint of other settings, before it is overwritten."""
+        path = self.output / CHECKPOINT
+        progress = read_progress(path)
+        if progress is None:
+            return
+        steps = {step.name: step for step in self.experiment.steps}
+        if progress['step'] not in steps:
+            raise ValueError(
+                f'{path} is in step {progress["step"]}, which this experiment does not have: '
+                'choose another output folder, or delete it'
+            )
+        self._check_settings(steps[progress['step']], progress.get('settings'), path)
+
+    def _check_settings(self, step: Step, settings: str | None, where: Path) -> None:
+        # Models from elsewhere do not say.
+        if settings not in (None, self.experiment.settings_digest(step)):
+            raise ValueError(
+                f'{where} was made with other settings of this experiment: undo the change, '
+                'choose another output folder, or delete it'
+            )
+
+    def _load_finished(self, step: Step) -> None:
+        folder = self.output / step.name
+        self._check_settings(step, describe_model(folder)['extra'].get('settings'), folder)
+        stored = load_model(folder)
+        if stored.config() != self.model.config():
+            raise ValueError(
+                f'{folder} has a model of another architecture than this experiment: choose '
+                'another output folder, or delete it'
+            )
+        self.model.load_state_dict(stored.state_dict())
+
+    def _measure(self, step: Step) -> None:
+        """Measure a finished step on the validation split, if that was not done."""
+        path = self.output / step.name / FIGURES
+        if self.validation is None or path.is_file():
+            return
+
+        def show(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(f'{step.name}, validation', done, total, {})
+
+        # The first step's codec is untrained: its detector is measured without one.
+        model = SplitModel(self.model.detector) if step.trains == 'detector' else self.model
+        figures = evaluate_model(
+            model, self.validation, limit=self.experiment.val_images, progress=show
+        )
+        partial = path.with_suffix('.partial')
+        partial.write_text(json.dumps([row.to_dict() for row in figures], indent=2) + '\n')
+        os.replace(partial, path)
+        if self.report:
+            self.report(step.name, figures)
+
+    def _run_step(self, step: Step) -> None:
+        fabric, checkpoint = self.fabric, self.output / CHECKPOINT
+        prepare(self.model, step)
+        objective = TrainingObjective(self.model, step)
+        optimizer = make_optimizer(self.model, step)
+        start = 0
+        done = read_progress(checkpoint)
+        if done and done['step'] == step.name:
+            load_checkpoint(checkpoint, self.model, optimizer)
+            start = done['iteration']
+        if fabric.is_global_zero:
+            rewind_log(self.output / LOG, step.name, start)
+        wrapped, optimizer = fabric.setup(objective, optimizer)
+        batches = TrainingBatches(
+            self.dataset, step.batch_size, self.experiment.seed, step.name,
+            fabric.global_rank, fabric.world_size,
+        )
+        loader: DataLoader[Any] = DataLoader(
+            batches, batch_size=None, sampler=range(start, step.iterations),
+            num_workers=self.workers, prefetch_factor=2 if self.workers else None,
+        )
+        saved = time.monotonic()
+        with deferred_interrupt() as interrupt:
+            for iteration, batch in zip(range(start, step.iterations), loader, strict=True):
+                rate = learning_rate(step, iteration)
+                for group in optimizer.param_groups:
+                    group['lr'] = rate
+                losses = self._iterate(step, iteration, batch, wrapped, optimizer)
+                last = iteration + 1 == step.iterations
+                if iteration % self.log_every == 0 or last:
+                    self._log(step, iteration, rate, losses)
+                stop = self._agreed(interrupt)
+                due = time.monotonic() - saved >= self.checkpoint_every and not last
+                # The other processes need not wait: they stop at their next exchange of gradients.
+                if (stop or due) and fabric.is_global_zero:
+                    self._save(step, iteration + 1, optimizer)
+                    saved = time.monotonic()
+                if stop:
+                    fabric.barrier()
+                    raise KeyboardInterrupt
+        if fabric.is_global_zero:
+            plot_curves(self.output / LOG, self.output / CURVES)
+
+    def _agreed(self, interrupt: threading.Event) -> bool:
+        """Return whether some process was interrupted: all must stop after the same iteration."""
+        if self.fabric.world_size == 1:
+            return interrupt.is_set()
+        wish = torch.tensor(float(interrupt.is_set()), device=self.fabric.device)
+        agreed: Any = self.fabric.all_reduce(wish, reduce_op='max')
+        return bool(agreed > 0)
+
+    def _iterate(
+        self,
+        step: Step,
+        iteration: int,
+        batch: Batch,
+        objective: Any,
+        optimizer: torch.optim.Optimizer,
+    ) -> dict[str, Tensor]:
+        # Proposal sampling draws from the global generator: seed it, for an exact resume.
+        torch.manual_seed(
+            iteration_seed(self.experiment.seed, step.name, iteration, self.fabric.global_rank)
+        )
+        losses: dict[str, Tensor] = objective(batch)
+        total = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad()
+        self.fabric.backward(total)
+        norm: Any = self.fabric.clip_gradients(
+            objective, optimizer, max_norm=step.clip_norm, error_if_nonfinite=False
+        )
+        # The gradients' norm is the same in all processes, a loss is not.
+        if torch.isfinite(norm):
+            optimizer.step()
+        return {**losses, 'loss': total}
+
+    def _log(self, step: Step, iteration: int, rate: float, losses: dict[str, Tensor]) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        entry = {'step': step.name, 'iteration': iteration, 'learning_rate': rate, **values}
+        append_log(self.output / LOG, entry)
+        if self.progress:
+            self.progress(step.name, iteration + 1, step.iterations, values)
+
+    def _save(self, step: Step, iteration: int, optimizer: torch.optim.Optimizer) -> None:
+        progress = {
+            'step': step.name,
+            'iteration': iteration,
+            'settings': self.experiment.settings_digest(step),
+        }
+        save_checkpoint(self.output / CHECKPOINT, self.model, optimizer, progress)
+        plot_curves(self.output / LOG, self.output / CURVES)

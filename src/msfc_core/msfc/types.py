@@ -1,0 +1,99 @@
+"""What the two halves of a detector hand over: sizes, pyramids, images, targets, instances.
+
+Importing this module does not import torch: a robot without PyTorch needs the sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width, in pixels or in feature cells."""
+
+Pyramid: TypeAlias = 'dict[str, Tensor]'
+"""Feature maps by level name (``p2`` .. ``p6``), each N x C x h x w."""
+
+PyramidHook: TypeAlias = 'Callable[[Pyramid], Pyramid]'
+"""Takes the extracted pyramid and returns the one that the heads see."""
+
+
+@dataclass(frozen=True)
+class ImageSizes:
+    """The three sizes of each image of a batch; all that the heads need to know of the images.
+
+    Attributes:
+        source: height and width of each source image in pixels; results have this scale.
+        valid: height and width of each image after resizing, before padding.
+        padded: height and width of the network input, common to the batch.
+    """
+
+    source: tuple[Size, ...]
+    valid: tuple[Size, ...]
+    padded: Size
+
+    def __post_init__(self) -> None:
+        if len(self.source) != len(self.valid):
+            raise ValueError(
+                f'{len(self.source)} source sizes but {len(self.valid)} valid sizes: '
+                'give one of each per image'
+            )
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Preprocessed images.
+
+    Attributes:
+        tensor: N x 3 x H x W float32, normalised and padded.
+        sizes: the sizes of its images.
+    """
+
+    tensor: Tensor
+    sizes: ImageSizes
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Ground truth of one image, in source pixels.
+
+    Attributes:
+        boxes: K x 4 float32, x1 y1 x2 y2.
+        labels: K int64, contiguous class index from 0 (no background class).
+        masks: K x H x W bool.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Detected instances of one image, in source pixels, best score first.
+
+    Attributes:
+        boxes: K x 4 float32, x1 y1 x2 y2.
+        scores: K float32 in [0, 1].
+        labels: K int64, contiguous class index from 0 (no background class).
+        masks: K x H x W bool.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, threshold: float) -> Instances:
+        """Return the instances whose score is at least ``threshold``."""
+        keep = self.scores >= threshold
+        return Instances(
+            self.boxes[keep], self.scores[keep], self.labels[keep], self.masks[keep]
+        )

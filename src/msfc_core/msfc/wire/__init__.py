@@ -1,0 +1,1 @@
+"""What crosses the link, as ``docs/wire-format.md`` defines it. NumPy only, never torch."""

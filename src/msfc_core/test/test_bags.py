@@ -1,0 +1,541 @@
+"""Bags of features: reading, damage, inference, summary, the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from typer.testing import CliRunner
+
+from bag_files import (
+    FRAME,
+    PERIOD,
+    TOPIC,
+    feature_bytes,
+    packets,
+    stamp,
+    storage,
+    write_features,
+)
+from msfc import model_file
+from msfc.bags.conversion import instances_message, packet_of
+from msfc.bags.damaged import TAIL
+from msfc.bags.definitions import (
+    FEATURES,
+    INSTANCES,
+    LABELS,
+    deserialize,
+    output_topic,
+    serialize,
+    typestore,
+)
+from msfc.bags.inference import infer_bag
+from msfc.bags.reading import BagError, FeatureBag
+from msfc.bags.summary import RECORD_BYTES, summarize
+from msfc.bags.writing import BagWriter
+from msfc.cli.main import app
+from msfc.model_file import load_model, save_model
+from msfc.pipeline import CloudPipeline
+from tiny import build_tiny, tiny_model
+
+COUNT = 6
+THRESHOLD = 0.3
+
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.fixture(scope='module')
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope='module')
+def sent(model):
+    return packets(model, COUNT)
+
+
+@pytest.fixture(scope='module')
+def contents(sent):
+    return [feature_bytes(packet, index) for index, packet in enumerate(sent)]
+
+
+@pytest.fixture
+def bag(tmp_path, contents):
+    return write_features(tmp_path / 'features', contents)
+
+
+def messages(path):
+    """Return topic, time and bytes of all messages of a bag, by rosbags' own reader."""
+    with Reader(path) as reader:
+        return [(c.topic, time, bytes(data)) for c, time, data in reader.messages()]
+
+
+def results(path, kind=INSTANCES):
+    with FeatureBag(path, kind=kind) as bag:
+        return [(m.topic, m.time, m.data) for m in bag.messages()]
+
+
+def compressed(file):
+    """Return where the compressed chunks of a storage file begin, by zstd's magic number."""
+    magic = re.escape(b'\x28\xb5\x2f\xfd')
+    return [found.start() for found in re.finditer(magic, file.read_bytes())]
+
+
+def read(path, **options):
+    with FeatureBag(path, **options) as bag:
+        return [message.data for message in bag.messages()], bag.damage
+
+
+# -- definitions --
+
+
+def test_definitions_are_those_of_the_package():
+    folder = Path(__file__).parents[2] / 'msfc_msgs' / 'msg'
+    names = {path.stem for path in folder.glob('*.msg')}
+    assert {'CompressedFeature', 'InstanceArray'} <= names
+    assert {f'msfc_msgs/msg/{name}' for name in names} <= set(typestore().types)
+
+
+def test_a_bag_explains_itself(bag, contents, sent):
+    # As Foxglove does: by nothing but the definition that the bag has of its messages.
+    with Reader(bag) as reader:
+        (connection,) = reader.connections
+        store = get_typestore(Stores.ROS2_JAZZY)
+        types = get_types_from_msg(connection.msgdef.data, connection.msgtype)
+        store.register({k: v for k, v in types.items() if k not in store.types})
+        message = store.deserialize_cdr(contents[2], connection.msgtype)
+    assert message.header.frame_id == FRAME
+    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == stamp(2)
+    assert (message.sequence, message.model) == (2, sent[2].model)
+    assert bytes(message.data) == bytes(sent[2].data)
+
+
+def test_packets_survive(bag, sent):
+    with FeatureBag(bag) as features:
+        found = [packet_of(features.deserialize(m)) for m in features.messages()]
+    assert [replace(p, data=bytes(p.data)) for p in found] == sent
+
+
+def test_a_recorder_needs_no_torch():
+    code = (
+        'import sys, msfc.bags.writing, msfc.bags.summary, msfc.cli.main; '
+        'sys.exit("torch" in sys.modules)'
+    )
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+# -- inference --
+
+
+def expected(model, sent, threshold=THRESHOLD):
+    """Return what the cloud node publishes for packets, as bytes."""
+    cloud = CloudPipeline(model)
+    made = []
+    for index, packet in enumerate(sent):
+        header = deserialize(feature_bytes(packet, index), FEATURES).header
+        found = cloud.decode(packet).instances.above(threshold)
+        message = instances_message(found, header, packet.image_size, model.class_names)
+        made.append(serialize(message, INSTANCES))
+    return made
+
+
+def test_instances_are_those_of_the_cloud(bag, tmp_path, model, sent):
+    output = tmp_path / 'out' / 'instances'
+    seen = []
+    report = infer_bag(
+        bag, output, model, score_threshold=THRESHOLD, progress=lambda *a: seen.append(a)
+    )
+    assert (report.decoded, report.taken_over, report.damage) == (COUNT, 0, '')
+    assert not report.refused
+    assert seen == [(done, COUNT) for done in range(1, COUNT + 1)]
+    found = results(output)
+    assert [data for _, _, data in found] == expected(model, sent)
+    assert {topic for topic, _, _ in found} == {'/robot1/instances'}
+    assert [time for _, time, _ in found] == [time for _, time, _ in messages(bag)]
+    assert any(deserialize(data, INSTANCES).instances for _, _, data in found)
+    ((topic, _, data),) = results(output, LABELS)
+    labels = deserialize(data, LABELS)
+    assert topic == '/robot1/label_info'
+    assert [c.class_name for c in labels.classes] == list(model.class_names)
+    assert labels.model == model.fingerprint
+    assert [p.name for p in output.parent.iterdir()] == ['instances']
+
+
+def test_several_robots_in_one_bag(tmp_path, model, contents):
+    topics = ('/robot1/features', '/robot2/features')
+    bag = write_features(tmp_path / 'two', contents[:2], topics)
+    report = infer_bag(bag, tmp_path / 'all', model)
+    assert report.decoded == 4
+    assert {topic for topic, _, _ in results(tmp_path / 'all')} == {
+        '/robot1/instances', '/robot2/instances'
+    }
+    report = infer_bag(bag, tmp_path / 'one', model, topics[1:])
+    assert report.decoded == 2
+    assert {topic for topic, _, _ in results(tmp_path / 'one')} == {'/robot2/instances'}
+
+
+@pytest.mark.parametrize(
+    ('features', 'instances'),
+    [
+        ('/features', '/instances'),
+        ('/robot1/features', '/robot1/instances'),
+        ('/features_left', '/instances_left'),
+        ('/features/left', '/features/left/instances'),
+        ('/link', '/link/instances'),
+    ],
+)
+def test_topics(features, instances):
+    assert output_topic(features, 'instances') == instances
+
+
+class Counting:
+    """Counts what is decoded anew."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        decode = CloudPipeline.decode
+
+        def counted(pipeline, packet):
+            self.count += 1
+            return decode(pipeline, packet)
+
+        monkeypatch.setattr(CloudPipeline, 'decode', counted)
+
+
+def broken_off(bag, output, model, after):
+    """Run until so many messages are done, as Ctrl-C would end it."""
+
+    def stop(done, total):
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        infer_bag(bag, output, model, score_threshold=THRESHOLD, progress=stop)
+    assert not output.exists()
+
+
+def test_goes_on_after_a_break(bag, tmp_path, model, sent, monkeypatch):
+    output = tmp_path / 'instances'
+    broken_off(bag, output, model, 4)
+    broken_off(bag, output, model, 2)  # and again, before it was where it had been
+    counting = Counting(monkeypatch)
+    report = infer_bag(bag, output, model, score_threshold=THRESHOLD)
+    assert (report.decoded, report.taken_over, counting.count) == (COUNT, 4, 2)
+    monkeypatch.undo()
+    assert [data for _, _, data in results(output)] == expected(model, sent)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['features', 'instances']
+
+
+def test_goes_on_after_a_kill(bag, tmp_path, model, sent, monkeypatch):
+    output = tmp_path / 'instances'
+    with monkeypatch.context() as patch:
+        # Nothing is closed, but each message was handed to the system.
+        patch.setattr('msfc.bags.writing.FLUSH_PERIOD', 0.0)
+        patch.setattr(BagWriter, 'close', BagWriter.flush)
+        broken_off(bag, output, model, 3)
+    partial = storage(tmp_path / 'instances.partial' / '1' / 'instances')
+    partial.write_bytes(partial.read_bytes()[:-60])
+    counting = Counting(monkeypatch)
+    report = infer_bag(bag, output, model, score_threshold=THRESHOLD)
+    assert (report.decoded, report.taken_over) == (COUNT, 2)
+    assert counting.count == COUNT - 2
+    monkeypatch.undo()
+    assert [data for _, _, data in results(output)] == expected(model, sent)
+
+
+def test_another_runs_beginning_is_refused(bag, tmp_path, model):
+    output = tmp_path / 'instances'
+    broken_off(bag, output, model, 1)
+    with pytest.raises(ValueError, match='other score_threshold: remove it'):
+        infer_bag(bag, output, model, score_threshold=0.9)
+
+
+def test_refusals_are_counted_and_the_rest_is_decoded(tmp_path, model, sent, contents):
+    foreign = feature_bytes(replace(sent[1], model='0' * 16), 1)
+    short = feature_bytes(replace(sent[2], data=bytes(sent[2].data)[:-1]), 2)
+    mixed = [contents[0], foreign, short, contents[3], contents[4][:40]]
+    bag = write_features(tmp_path / 'mixed', mixed)
+    report = infer_bag(bag, tmp_path / 'out', model, score_threshold=THRESHOLD)
+    assert report.decoded == 2
+    assert report.refused == {'foreign_model': 1, 'bad_payload_length': 1, 'unreadable': 1}
+    assert model.fingerprint in report.sentences['foreign_model']
+    both = expected(model, sent)
+    assert [data for _, _, data in results(tmp_path / 'out')] == [both[0], both[3]]
+
+
+def test_a_bag_of_another_model_is_refused_at_once(bag, tmp_path, model):
+    other = tiny_model(seed=1)
+    with pytest.raises(
+        BagError, match=rf'no features of model {other.fingerprint}.*{model.fingerprint} \(6 mess'
+    ):
+        infer_bag(bag, tmp_path / 'out', other)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['features']
+
+
+def test_a_folder_of_something_else_is_left_alone(bag, tmp_path, model):
+    mine = tmp_path / 'instances.partial' / 'notes.txt'
+    mine.parent.mkdir()
+    mine.write_text('mine')
+    with pytest.raises(ValueError, match=r'instances\.partial .* holds something else'):
+        infer_bag(bag, tmp_path / 'instances', model)
+    assert mine.read_text() == 'mine'
+
+
+def test_output_is_not_overwritten(bag, tmp_path, model):
+    with pytest.raises(ValueError, match='exists already'):
+        infer_bag(bag, bag, model)
+
+
+# -- what cannot be read --
+
+
+def test_no_such_bag_or_topic(bag, tmp_path):
+    with pytest.raises(BagError, match='there is no bag'):
+        FeatureBag(tmp_path / 'nowhere')
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    with pytest.raises(BagError, match=r'no metadata\.yaml and no storage file'):
+        FeatureBag(empty)
+    with pytest.raises(BagError, match=r'no topic /features; its topics: /robot1/features \(msfc'):
+        FeatureBag(bag, ['/features'])
+    with pytest.raises(BagError, match='no topic of type msfc_msgs/msg/InstanceArray'):
+        FeatureBag(bag, kind=INSTANCES)
+    with pytest.raises(BagError, match='is msfc_msgs/msg/CompressedFeature, not'):
+        FeatureBag(bag, [TOPIC], kind=INSTANCES)
+    (tmp_path / 'text.mcap').write_text('no bag at all')
+    with pytest.raises(BagError, match='is no MCAP file'):
+        FeatureBag(tmp_path / 'text.mcap')
+    (tmp_path / 'nothing.mcap').write_bytes(b'')
+    with pytest.raises(BagError, match='cannot be read'):
+        FeatureBag(tmp_path / 'nothing.mcap')
+
+
+def test_a_bag_without_messages(tmp_path, model):
+    bag = write_features(tmp_path / 'none', [])
+    with pytest.raises(BagError, match='has no message on /robot1/features'):
+        infer_bag(bag, tmp_path / 'out', model)
+
+
+def test_a_folder_without_metadata(bag, contents):
+    (bag / 'metadata.yaml').unlink()
+    found, damage = read(bag)
+    assert found == contents
+    assert 'not closed properly' in damage
+
+
+def plain_bag(path, contents):
+    """Write a bag without compression, one chunk, as ros2 bag does by default."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(TOPIC, FEATURES, typestore=typestore())
+        for index, data in enumerate(contents):
+            writer.write(connection, stamp(index), data)
+    return path
+
+
+def flushed_bag(path, contents):
+    """Write a bag with each message in a chunk of its own."""
+    with BagWriter(path) as writer:
+        writer.add_topic(TOPIC, FEATURES)
+        for index, data in enumerate(contents):
+            writer.write(TOPIC, stamp(index), data)
+            writer.flush()
+    return path
+
+
+@pytest.mark.parametrize('make', [plain_bag, flushed_bag])
+def test_a_truncated_file_is_read_up_to_the_break(tmp_path, contents, make):
+    bag = make(tmp_path / 'whole', contents)
+    assert read(bag) == (contents, '')
+    file = storage(bag)
+    whole = file.read_bytes()
+    most = -1
+    for length in range(0, len(whole), 97):
+        file.write_bytes(whole[:length])
+        try:
+            found, damage = read(bag)
+        except BagError:
+            assert most <= 0, length
+            continue
+        assert damage, length
+        assert found == contents[: len(found)]
+        # All that is complete: no shorter file holds more.
+        assert len(found) >= most
+        most = len(found)
+    assert most == COUNT
+    # Each message is found as soon as its last byte is there.
+    for index, data in enumerate(contents):
+        if make is plain_bag:
+            file.write_bytes(whole[: whole.index(data) + len(data)])
+            assert read(bag)[0] == contents[: index + 1]
+
+
+@pytest.mark.parametrize('make', [plain_bag, flushed_bag])
+def test_zeros_before_the_break(tmp_path, contents, make):
+    # What a loss of power leaves of blocks that were still on their way.
+    bag = make(tmp_path / 'bag', contents)
+    file = storage(bag)
+    data = bytearray(file.read_bytes())
+    start = (
+        data.index(contents[4]) - RECORD_BYTES if make is plain_bag else compressed(file)[4] + 20
+    )
+    data[start : start + 40] = bytes(40)
+    file.write_bytes(data[:-9])
+    found, damage = read(bag)
+    assert found == contents[:4]
+    assert 'not closed properly' in damage
+
+
+def test_messages_that_overtake_each_other(tmp_path, contents):
+    # Two robots: each message of the second was received before, and taken after one of the first.
+    bag = tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        for topic in ('/robot1/features', '/robot2/features'):
+            writer.add_topic(topic, FEATURES)
+        for index, data in enumerate(contents):
+            writer.write('/robot1/features', stamp(index) + 5, data)
+            writer.write('/robot2/features', stamp(index), data)
+        writer.flush()
+        broken = storage(bag).read_bytes()
+    twice = [data for data in contents for _ in range(2)]
+    assert read(bag) == (twice, '')
+    storage(bag).write_bytes(broken)
+    found, damage = read(bag)
+    assert found == twice
+    assert 'cannot be read' not in damage
+    # Complete, but without an index, as ros2 bag can be told to write.
+    storage(bag).write_bytes(broken + TAIL)
+    assert read(bag) == (twice, '')
+
+
+def test_what_is_written_goes_to_the_disk(tmp_path, contents, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', lambda number: synced.append(os.fstat(number).st_size))
+    monkeypatch.setattr('msfc.bags.writing.FLUSH_PERIOD', 0.0)
+    with BagWriter(tmp_path / 'bag') as writer:
+        writer.add_topic(TOPIC, FEATURES)
+        for index, data in enumerate(contents):
+            writer.write(TOPIC, stamp(index), data)
+            assert len(synced) == index + 1
+            assert read(tmp_path / 'bag')[0] == contents[: index + 1]
+    assert synced == sorted(set(synced))
+
+
+def test_a_damaged_chunk_ends_the_reading(tmp_path, contents):
+    bag = flushed_bag(tmp_path / 'bag', contents)
+    file = storage(bag)
+    data = bytearray(file.read_bytes())
+    chunk = compressed(file)[3]
+    data[chunk + 20 : chunk + 60] = bytes(40)
+    file.write_bytes(data)
+    found, damage = read(bag)
+    assert found == contents[:3]
+    assert 'cannot be read' in damage
+
+
+def test_inference_over_a_truncated_bag(tmp_path, model, sent, contents):
+    bag = flushed_bag(tmp_path / 'bag', contents)
+    file = storage(bag)
+    chunk = compressed(file)[4]
+    file.write_bytes(file.read_bytes()[: chunk + 9])
+    report = infer_bag(bag, tmp_path / 'out', model, score_threshold=THRESHOLD)
+    assert report.decoded == 4
+    assert 'not closed properly or is damaged' in report.damage
+    assert [data for _, _, data in results(tmp_path / 'out')] == expected(model, sent)[:4]
+
+
+# -- summary --
+
+
+def test_summary(tmp_path, model, sent):
+    numbers = (0, 1, 4, 5, 0, 1)  # two are missing, then the sender counts anew
+    changed = [
+        feature_bytes(replace(packet, sequence=number), index)
+        for index, (packet, number) in enumerate(zip(sent, numbers, strict=True))
+    ]
+    bag = write_features(tmp_path / 'bag', changed)
+    with FeatureBag(bag) as features:
+        summary = summarize(features)
+    (topic,) = summary.topics
+    assert (topic.messages, topic.missing, topic.restarts) == (COUNT, 2, 1)
+    assert topic.seconds == pytest.approx((COUNT - 1) * PERIOD * 1e-9)
+    assert topic.rate == pytest.approx(10)
+    assert topic.payload_bytes == sum(packet.payload_bytes for packet in sent)
+    assert topic.message_bytes == sum(map(len, changed))
+    assert topic.models == {model.fingerprint: COUNT}
+    assert summary.storage_bytes == storage(bag).stat().st_size
+    per_day = summary.storage_bytes / COUNT * 10 * 86400
+    assert summary.bytes_per_day(topic) == pytest.approx(per_day)
+    assert summary.raw_seconds_per_day(topic) == pytest.approx(per_day / (3 * 60 * 80 * 10))
+
+
+# -- commands --
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ['bag', *(str(argument) for argument in arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_info_command(bag, tmp_path):
+    status, output = run('info', bag, '--json', tmp_path / 'info.json')
+    assert status == 0, output
+    assert re.search(rf'{TOPIC} +{COUNT} +0\.5 +10\.00', output), output
+    assert 'a day takes' in output
+    figures = json.loads((tmp_path / 'info.json').read_text())
+    assert figures['topics'][0]['messages'] == COUNT
+    status, output = run('info', tmp_path / 'nowhere')
+    assert (status, output.startswith('error: there is no bag')) == (1, True)
+
+
+def test_infer_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_file, 'build_detector', build_tiny)
+    folder = tmp_path / 'model'
+    save_model(tiny_model(), folder)
+    model = load_model(folder)
+    sent = packets(model, 4)
+    contents = [feature_bytes(packet, index) for index, packet in enumerate(sent)]
+    bag = flushed_bag(tmp_path / 'bag', contents)
+    options = ('--model', folder, '--score-threshold', THRESHOLD)
+    status, output = run('infer', bag, tmp_path / 'out', *options)
+    assert status == 0, output
+    assert '4 messages decoded' in output
+    assert [data for _, _, data in results(tmp_path / 'out')] == expected(model, sent)
+
+    file = storage(bag)
+    chunk = compressed(file)[2]
+    file.write_bytes(file.read_bytes()[:chunk])
+    status, output = run('infer', bag, tmp_path / 'half', *options)
+    assert status == 1
+    assert '2 messages decoded' in output
+    assert 'what could be read was decoded and written' in ' '.join(output.split())
+    assert len(results(tmp_path / 'half')) == 2
+
+    short = [feature_bytes(replace(p, data=bytes(p.data)[:-1]), 0) for p in sent]
+    bag = flushed_bag(tmp_path / 'short', short)
+    status, output = run('infer', bag, tmp_path / 'none', *options)
+    assert status == 1
+    assert '4 refused (bad_payload_length)' in output
+    assert 'error: no message could be decoded' in output
+
+
+@pytest.mark.parametrize('command', ['record', 'play'])
+def test_without_ros_the_commands_say_so(command, bag, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    for name in [name for name in sys.modules if name.startswith('msfc_ros')]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'msfc_ros', None)
+    status, output = run(command, bag if command == 'play' else tmp_path / 'new')
+    assert status == 1
+    assert output.startswith('error: recording and playing need ROS 2')
+    assert 'msfc bag infer work without it' in ' '.join(output.split())

@@ -1,0 +1,327 @@
+"""Model files: what goes in comes out, and what is not ours is refused in words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from detector_models import MODELS
+from msfc import model_file
+from msfc.codecs.msfc.codec import MSFC, MSFCConfig
+from msfc.detectors import build_detector as build
+from msfc.model import SplitModel
+from msfc.model_file import (
+    ModelFileError,
+    describe_model,
+    load_model,
+    save_model,
+    shipped_models,
+)
+from tiny import CHANNELS, CODE_CHANNELS, build_tiny, tiny_model
+
+EXTRA = {'data': 'tabletop, seeds 0 to 99', 'figures': {'mask_map': 0.5}}
+
+
+@pytest.fixture(autouse=True)
+def tiny_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files name the tiny detector too."""
+    monkeypatch.setattr(
+        model_file,
+        'build_detector',
+        lambda config: build_tiny(config) if config.get('type') == 'tiny' else build(config),
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Return the directory of a good model."""
+    save_model(tiny_model(bit_depth=8), tmp_path / 'good', extra=EXTRA)
+    return tmp_path / 'good'
+
+
+def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a ``model.json``."""
+    path = directory / 'model.json'
+    description = json.loads(path.read_text())
+    change(description)
+    path.write_text(json.dumps(description))
+
+
+def rewrite(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the weights, digest included, as someone who means it would."""
+    path = directory / 'model.safetensors'
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    digest = model_file._sha256(path)
+    edit(directory, lambda description: description.update(weights_sha256=digest))
+
+
+@pytest.mark.parametrize('half', [True, False])
+def test_round_trip(tmp_path: Path, half: bool) -> None:
+    model = tiny_model(bit_depth=8)
+    fingerprint = save_model(model, tmp_path / 'new' / 'model', half=half, extra=EXTRA)
+    loaded = load_model(tmp_path / 'new' / 'model')
+    assert not loaded.training
+    assert loaded.bit_depth == 8
+    assert loaded.class_names == model.class_names
+    assert loaded.config() == model.config()
+    assert loaded.fingerprint == fingerprint
+    for name, x in model.state_dict().items():
+        got = loaded.state_dict()[name]
+        assert got.dtype == x.dtype
+        if half and x.dim() > 1:
+            assert torch.equal(got, x.half().float()), name
+        else:
+            assert torch.equal(got, x), name
+    assert (fingerprint == model.fingerprint) is not half
+
+
+def test_saving_does_not_change_the_model(tmp_path: Path) -> None:
+    model = tiny_model()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    save_model(model, tmp_path)
+    for name, x in model.state_dict().items():
+        assert torch.equal(x, before[name])
+
+
+def test_half_is_a_fixed_point(tmp_path: Path) -> None:
+    """A loaded half-precision model, saved again either way, is still the same model."""
+    fingerprint = save_model(tiny_model(), tmp_path / 'a')
+    again = load_model(tmp_path / 'a')
+    assert save_model(again, tmp_path / 'b') == fingerprint
+    assert save_model(again, tmp_path / 'c', half=False) == fingerprint
+    files = [(tmp_path / name / 'model.safetensors').read_bytes() for name in ('a', 'b')]
+    assert files[0] == files[1]
+
+
+def test_results_survive(saved: Path) -> None:
+    loaded, again = load_model(saved), load_model(saved)
+    image = [torch.randint(256, (3, 50, 70), dtype=torch.uint8)]
+    for a, b in zip(loaded(image), again(image), strict=True):
+        assert torch.equal(a.boxes, b.boxes)
+        assert torch.equal(a.masks, b.masks)
+
+
+def test_half_precision_keeps_vectors_and_large_values(tmp_path: Path) -> None:
+    model = tiny_model()
+    assert model.msfc is not None
+    model.msfc.encoder.norm.running_var.fill_(1e-9)  # type: ignore[union-attr]
+    model.msfc.decoder.conv.weight.data[0, 0, 0, 0] = 1e6
+    save_model(model, tmp_path)
+    stored = load_file(tmp_path / 'model.safetensors')
+    assert stored['msfc.msff.reduce.weight'].dtype == torch.float16
+    assert stored['msfc.encoder.norm.running_var'].dtype == torch.float32
+    assert stored['msfc.decoder.conv.weight'].dtype == torch.float32
+    loaded = load_model(tmp_path)
+    assert loaded.msfc is not None
+    assert torch.equal(loaded.msfc.decoder.conv.weight, model.msfc.decoder.conv.weight)
+
+
+def test_half_precision_halves(tmp_path: Path) -> None:
+    save_model(tiny_model(), tmp_path / 'half')
+    save_model(tiny_model(), tmp_path / 'single', half=False)
+    half, single = (
+        (tmp_path / name / 'model.safetensors').stat().st_size for name in ('half', 'single')
+    )
+    assert half < 0.6 * single
+
+
+def test_model_without_codec(tmp_path: Path) -> None:
+    save_model(tiny_model(codec=False), tmp_path)
+    assert load_model(tmp_path).msfc is None
+    assert describe_model(tmp_path)['msfc'] is None
+
+
+def test_replaces_a_model_and_leaves_no_other_files(tmp_path: Path) -> None:
+    save_model(tiny_model(seed=1), tmp_path)
+    fingerprint = save_model(tiny_model(seed=2), tmp_path)
+    assert load_model(tmp_path).fingerprint == fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['model.json', 'model.safetensors']
+
+
+def test_whoever_may_read_the_folder_may_read_the_model(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    save_model(tiny_model(), tmp_path)
+    assert (tmp_path / 'model.safetensors').stat().st_mode & 0o777 == 0o644
+
+
+def test_bad_extra_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        save_model(tiny_model(), tmp_path / 'x', extra={'tensor': torch.zeros(1)})
+    assert not (tmp_path / 'x').exists()
+
+
+def test_description(saved: Path) -> None:
+    description = describe_model(saved)
+    assert description['extra'] == EXTRA
+    assert description['class_names'] == ['cup', 'ball']
+    assert description['msfc']['code_channels'] == CODE_CHANNELS
+    assert description['fingerprint'] == load_model(saved).fingerprint
+    assert describe_model(str(saved)) == description
+
+
+def test_shipped_models_load_by_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_file, 'ZOO', saved.parent)
+    assert shipped_models() == ['good']
+    assert load_model('good').fingerprint == describe_model('good')['fingerprint']
+    with pytest.raises(ModelFileError, match=r'no shipped model \(there are: good\)'):
+        load_model('better')
+
+
+def test_a_folder_of_other_things_does_not_hide_a_shipped_model(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(model_file, 'ZOO', saved.parent)
+    here = tmp_path / 'here'
+    (here / 'good').mkdir(parents=True)
+    monkeypatch.chdir(here)
+    shipped = describe_model(saved)['fingerprint']
+    assert describe_model('good')['fingerprint'] == shipped
+    own = save_model(tiny_model(seed=5), here / 'good')
+    assert own != shipped
+    assert describe_model('good')['fingerprint'] == own
+
+
+@pytest.mark.parametrize('name', ['../good', '..', '', '.', './../good', 'good/'])
+def test_names_do_not_lead_out_of_the_zoo(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (saved.parent / 'zoo').mkdir()
+    monkeypatch.setattr(model_file, 'ZOO', saved.parent / 'zoo')
+    (saved.parent / 'a' / 'b').mkdir(parents=True)
+    monkeypatch.chdir(saved.parent / 'a' / 'b')
+    with pytest.raises(ModelFileError):
+        load_model(name)
+
+
+def test_a_file_is_no_directory(saved: Path) -> None:
+    with pytest.raises(ModelFileError, match='is a file; a model is the directory'):
+        load_model(saved / 'model.safetensors')
+
+
+def remove(name: str) -> Callable[[Path], object]:
+    """Return a damage: a file is missing."""
+    return lambda directory: (directory / name).unlink()
+
+
+def write(name: str, contents: bytes) -> Callable[[Path], object]:
+    """Return a damage: a file has other contents."""
+    return lambda directory: (directory / name).write_bytes(contents)
+
+
+def describe(**changes: Any) -> Callable[[Path], object]:
+    """Return a damage: the description says something else."""
+    return lambda directory: edit(directory, lambda description: description.update(changes))
+
+
+def omit(key: str) -> Callable[[Path], object]:
+    """Return a damage: the description lacks a key."""
+    return lambda directory: edit(directory, lambda description: description.pop(key))
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], object]:
+    """Return a damage: other tensors, with the digest put right."""
+    return lambda directory: rewrite(directory, change)
+
+
+def garbage(directory: Path) -> None:
+    """Damage: weights that are no safetensors file, with the digest put right."""
+    (directory / 'model.safetensors').write_bytes(b'\x80\x04pickle, or something' * 9)
+    digest = model_file._sha256(directory / 'model.safetensors')
+    edit(directory, lambda description: description.update(weights_sha256=digest))
+
+
+def flip(directory: Path) -> None:
+    """Damage: one bit of the weights."""
+    path = directory / 'model.safetensors'
+    contents = bytearray(path.read_bytes())
+    contents[-1] ^= 1
+    path.write_bytes(contents)
+
+
+CODEC = MSFCConfig(CHANNELS, CODE_CHANNELS, se_reduction=4).to_dict()
+TINY = {'type': 'tiny', 'classes': ['cup', 'ball'], 'levels': 4}
+
+
+@pytest.mark.parametrize(
+    ('damage', 'words'),
+    [
+        (remove('model.json'), 'has no model.json'),
+        (remove('model.safetensors'), 'has no model.safetensors'),
+        (write('model.json', b''), 'model.json cannot be read'),
+        (write('model.json', b'\xff\xfe'), 'model.json cannot be read'),
+        (write('model.json', b'[' * 10**6), 'model.json cannot be read'),
+        (write('model.json', b'[]'), 'does not describe an MSFC model'),
+        (write('model.json', b'{"architectures": ["Bert"]}'), 'does not describe an MSFC model'),
+        (describe(format='onnx'), 'does not describe an MSFC model'),
+        (describe(format_version=2), 'has format version 2; this version of msfc reads 1'),
+        (omit('detector'), "has no 'detector'"),
+        (omit('msfc'), "has no 'msfc'"),
+        (omit('fingerprint'), "has no 'fingerprint'"),
+        (describe(detector='tiny'), "'detector' is a str"),
+        (describe(class_names='cup'), "'class_names' is a str"),
+        (describe(bit_depth='4'), "'bit_depth' is a str"),
+        (describe(bit_depth=5), 'cannot be built: bit depth 5'),
+        (describe(fingerprint='abc'), 'fingerprint is not 16 hexadecimal digits'),
+        (describe(fingerprint='0' * 16), 'says that its fingerprint is 0{16}, but its contents'),
+        (describe(weights_sha256='0' * 64), 'is damaged, or not the one'),
+        (describe(detector={'type': 'yolo'}), "cannot be built: unknown detector type 'yolo'"),
+        (describe(detector={'type': 'tiny'}), "cannot be built: 'classes'"),
+        (describe(detector={**TINY, 'classes': 7}), 'cannot be built'),
+        (describe(detector={**TINY, 'levels': 3}), 'cannot be built: the codec takes levels'),
+        (describe(msfc={**CODEC, 'depth': 9}), 'cannot be built: unknown codec settings: depth'),
+        (describe(msfc={**CODEC, 'channels': 0}), 'cannot be built: channels is 1'),
+        (describe(msfc={**CODEC, 'code_channels': 4}), r'shape \(8, 3, 3, 3\), the model \(8, 4,'),
+        (describe(msfc=None), 'has unknown tensors: msfc.* and 1. more'),
+        (describe(class_names=['cup', 'bowl']), 'names 2 classes that are not those of'),
+        (flip, 'is damaged, or not the one that model.json'),
+        (write('model.safetensors', b''), 'is damaged, or not the one that model.json'),
+        (garbage, 'is not a readable safetensors file'),
+        (tensors(lambda x: x.pop('detector.head.bias')), 'lacks tensors: detector.head.bias$'),
+        (tensors(lambda x: x.update(more=torch.ones(1))), 'has unknown tensors: more$'),
+        (
+            tensors(lambda x: x.update({'detector.head.bias': torch.ones(9)})),
+            r'detector.head.bias has shape \(9,\), the model \(10,\)',
+        ),
+        (tensors(lambda x: x['detector.head.bias'].add_(1)), 'it was altered'),
+    ],
+)
+def test_refusals(saved: Path, damage: Callable[[Path], object], words: str) -> None:
+    damage(saved)
+    with pytest.raises(ModelFileError) as caught:
+        load_model(saved)
+    assert re.search(words, str(caught.value))
+    assert str(saved) in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_missing_package_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: dict[str, Any]) -> None:
+        raise ImportError('needs Detectron2')
+
+    monkeypatch.setattr(model_file, 'build_detector', fail)
+    with pytest.raises(ModelFileError, match='cannot be built: needs Detectron2'):
+        load_model(saved)
+
+
+@pytest.mark.parametrize('kind', ['torchvision', 'detectron2'])
+def test_real_detectors(tmp_path: Path, kind: str) -> None:
+    if kind == 'detectron2':
+        pytest.importorskip('detectron2', reason='needs Detectron2: scripts/setup.sh --detectron2')
+    torch.manual_seed(0)
+    kit: Any = MODELS[kind]
+    detector = kit.make().eval()
+    msfc = MSFC(MSFCConfig(detector.feature_channels, 8))
+    fingerprint = save_model(SplitModel(detector, msfc), tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.fingerprint == fingerprint
+    assert loaded.config() == SplitModel(detector, msfc).config()
+    assert loaded.class_names == tuple(detector.class_names)

@@ -1,0 +1,336 @@
+"""The two pipelines: together they are the quantised model, and each says what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from detector_models import MODELS, make_images
+from msfc.codecs.msfc.codec import MSFC, MSFCConfig
+from msfc.detectors.base import SplitDetector
+from msfc.model import SplitModel
+from msfc.pipeline import CloudPipeline, EdgePipeline, image_to_tensor
+from msfc.types import Instances, Pyramid
+from msfc.wire.packet import DecodeLimits, PacketError, RefusalReason
+from msfc.wire.packing import packed_size, unpack
+from msfc.wire.quantizer import BIT_DEPTHS, dequantize, quantize
+from tiny import CODE_CHANNELS, randomize_norm, tiny_model
+
+Image = NDArray[np.uint8]
+
+
+def random_image(height: int, width: int, seed: int = 0) -> Image:
+    """Return noise."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def make_detector(kind: str) -> SplitDetector:
+    """Return a small real detector with random weights."""
+    kit: Any = MODELS[kind]
+    detector: SplitDetector = kit.make()
+    return detector
+
+
+def assert_same(a: Instances, b: Instances) -> None:
+    """Assert that two results are equal to the last bit."""
+    for name in ('boxes', 'scores', 'labels', 'masks'):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+@pytest.fixture(scope='module')
+def model() -> SplitModel:
+    """Return a tiny model."""
+    return tiny_model()
+
+
+@settings(max_examples=40)
+@given(
+    height=st.integers(20, 150),
+    width=st.integers(20, 150),
+    bits=st.sampled_from(BIT_DEPTHS),
+    seed=st.integers(0, 99),
+)
+def test_pair_equals_model(
+    model: SplitModel, height: int, width: int, bits: int, seed: int
+) -> None:
+    image = random_image(height, width, seed)
+    packet = EdgePipeline(model, bits).encode(image, seed)
+    result = CloudPipeline(model).decode(packet)
+    (expected,) = model([image_to_tensor(image)], bits)
+    assert_same(result.instances, expected)
+    assert result.instances.masks.shape[1:] == (height, width)
+
+
+def test_a_batch_is_decoded_as_one_by_one(model: SplitModel) -> None:
+    """Whatever is mixed in it; but for rounding, which depends on the number of images."""
+    kinds = [((60, 80), 4), ((120, 90), 8), ((60, 80), 2), ((60, 80), 32)]
+    packets = [
+        EdgePipeline(model, bits).encode(random_image(*size, seed), seed)
+        for seed, (size, bits) in enumerate(kinds)
+    ]
+    cloud = CloudPipeline(model)
+    together = cloud.decode_batch(packets)
+    assert len(together) == len(packets)
+    for packet, result in zip(packets, together, strict=True):
+        expected = cloud.decode(packet).instances
+        found = result.instances
+        assert len(found) == len(expected) > 0
+        assert torch.equal(found.labels, expected.labels)
+        torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-4, atol=1e-2)
+        assert (found.masks != expected.masks).float().mean() < 1e-3
+        assert all(seconds > 0 for seconds in result.durations.values())
+    assert cloud.decode_batch([]) == []
+
+
+def test_a_batch_with_one_bad_packet_is_refused(model: SplitModel) -> None:
+    good = EdgePipeline(model).encode(random_image(60, 80))
+    with pytest.raises(PacketError) as caught:
+        CloudPipeline(model).decode_batch([good, replace(good, data=good.data[:-1])])
+    assert caught.value.reason is RefusalReason.BAD_PAYLOAD_LENGTH
+
+
+@pytest.mark.parametrize('bits', BIT_DEPTHS)
+@pytest.mark.parametrize('kind', ['torchvision', 'detectron2'])
+def test_pair_equals_halves_of_real_detectors(kind: str, bits: int) -> None:
+    """Step by step, written out: extract, encode, quantise, dequantise, decode, infer."""
+    if kind == 'detectron2':
+        pytest.importorskip('detectron2', reason='needs Detectron2: scripts/setup.sh --detectron2')
+    torch.manual_seed(7)
+    detector = make_detector(kind).eval()
+    msfc = MSFC(MSFCConfig(detector.feature_channels, 8)).eval()
+    randomize_norm(msfc)
+    model = SplitModel(detector, msfc, bits)
+    (rgb,) = make_images([(97, 151)])
+    packet = EdgePipeline(model).encode(rgb.permute(1, 2, 0).flip(2).numpy())
+    result = CloudPipeline(model).decode(packet)
+    with torch.no_grad():
+        batch = detector.preprocess([rgb])
+        pyramid = detector.extract(batch)
+        code = dequantize(quantize(msfc.encode(pyramid), bits), bits)
+        sizes = detector.pyramid_sizes(batch.sizes.padded)
+        (expected,) = detector.infer(msfc.decode(code, sizes), batch.sizes)
+    assert len(expected) > 0
+    assert_same(result.instances, expected)
+
+
+def test_packet_describes_the_image(model: SplitModel) -> None:
+    edge = EdgePipeline(model, 4)
+    packet = edge.encode(random_image(50, 99), 12)
+    assert packet.sequence == 12
+    assert packet.image_size == (50, 99)
+    assert packet.valid_size == (72, 143)
+    assert packet.padded_size == (96, 160)
+    assert packet.feature_size == (3, 5)
+    assert packet.channels == CODE_CHANNELS
+    assert packet.bit_depth == 4
+    assert packet.coding == 0
+    assert packet.model == model.fingerprint == edge.fingerprint
+    assert isinstance(packet.data, bytes)
+    assert len(packet.data) == packed_size(CODE_CHANNELS * 15, 4) == model.payload_bytes((96, 160))
+
+
+def test_payload_is_the_quantised_code(model: SplitModel) -> None:
+    image = random_image(50, 99)
+    packet = EdgePipeline(model, 8).encode(image)
+    with torch.no_grad():
+        batch = model.detector.preprocess([image_to_tensor(image)])
+        code = model.codec.encode(model.detector.extract(batch))
+    symbols = unpack(packet.data, packet.elements, 8).reshape(code.shape[1:])
+    assert (symbols == quantize(code[0], 8).numpy()).all()
+
+
+def test_float_payload_is_the_code(model: SplitModel) -> None:
+    image = random_image(50, 99)
+    packet = EdgePipeline(model, 32).encode(image)
+    with torch.no_grad():
+        batch = model.detector.preprocess([image_to_tensor(image)])
+        code = model.codec.encode(model.detector.extract(batch))
+    assert packet.data == code.numpy().astype('<f4').tobytes()
+
+
+def test_durations(model: SplitModel) -> None:
+    packet = EdgePipeline(model).encode(random_image(50, 99))
+    assert all(0 < seconds < 60 for seconds in packet.durations.values())
+    assert all(seconds == np.float32(seconds) for seconds in packet.durations.values())
+    durations = CloudPipeline(model).decode(packet).durations
+    assert list(durations) == ['unpack', 'decode', 'infer']
+    assert all(0 < seconds < 60 for seconds in durations.values())
+
+
+@pytest.mark.parametrize(('given_', 'sent'), [(0, 0), (2**32 - 1, 2**32 - 1), (2**32 + 5, 5)])
+def test_sequence_wraps(model: SplitModel, given_: int, sent: int) -> None:
+    assert EdgePipeline(model).encode(random_image(30, 30), given_).sequence == sent
+
+
+def test_bit_depth_is_the_models_unless_set(model: SplitModel) -> None:
+    edge = EdgePipeline(tiny_model(bit_depth=16))
+    assert edge.encode(random_image(30, 30)).bit_depth == 16
+    edge.bit_depth = 2
+    assert edge.encode(random_image(30, 30)).bit_depth == 2
+    with pytest.raises(ValueError, match='bit depth 3'):
+        edge.bit_depth = 3
+    assert edge.bit_depth == 2
+    with pytest.raises(ValueError, match='bit depth 0'):
+        EdgePipeline(model, 0)
+
+
+def test_one_receiver_takes_all_bit_depths(model: SplitModel) -> None:
+    cloud = CloudPipeline(model)
+    for bits in BIT_DEPTHS:
+        cloud.decode(EdgePipeline(model, bits).encode(random_image(40, 30)))
+
+
+def test_pipelines_evaluate(model: SplitModel) -> None:
+    trained = tiny_model().train()
+    edge = EdgePipeline(trained)
+    assert not trained.training
+    before = {name: x.clone() for name, x in trained.state_dict().items()}
+    edge.encode(random_image(40, 30))
+    assert all(torch.equal(x, before[name]) for name, x in trained.state_dict().items())
+    assert not CloudPipeline(tiny_model().train()).model.training
+
+
+def test_a_model_without_codec_is_refused() -> None:
+    for pipeline in (EdgePipeline, CloudPipeline):
+        with pytest.raises(ValueError, match='no codec'):
+            pipeline(tiny_model(codec=False))
+
+
+def read_only(image: Image) -> Image:
+    """Return an image as messages give it."""
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape)
+
+
+@pytest.mark.parametrize(
+    'view',
+    [
+        read_only,
+        np.asfortranarray,
+        lambda image: np.pad(image, ((0, 0), (0, 5), (0, 0)))[:, :-5],
+        lambda image: np.ascontiguousarray(image[::-1])[::-1],
+        lambda image: np.ascontiguousarray(image[:, :, ::-1])[:, :, ::-1],
+    ],
+)
+@pytest.mark.filterwarnings('error')
+def test_any_layout_in_memory(model: SplitModel, view: Callable[[Image], Image]) -> None:
+    edge, image = EdgePipeline(model), random_image(40, 30)
+    assert edge.encode(view(image)).data == edge.encode(image).data
+
+
+def test_colours_go_in_as_rgb() -> None:
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 1] = (10, 20, 30)  # blue, green, red
+    assert image_to_tensor(image)[:, 0, 1].tolist() == [30, 20, 10]
+
+
+def test_images_are_not_changed_nor_kept(model: SplitModel) -> None:
+    image = random_image(40, 30)
+    copy = image.copy()
+    EdgePipeline(model).encode(image)
+    assert (image == copy).all()
+    tensor = image_to_tensor(image)
+    image[:] = 0
+    assert tensor.any()
+
+
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((40, 30), np.uint8),
+        np.zeros((40, 30, 4), np.uint8),
+        np.zeros((3, 40, 30), np.uint8),
+        np.zeros((1, 40, 30, 3), np.uint8),
+        np.zeros((40, 30, 3), np.float32),
+        np.zeros((0, 30, 3), np.uint8),
+        np.zeros((40, 0, 3), np.uint8),
+    ],
+)
+def test_other_images_are_refused(model: SplitModel, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match='an image is H x W x 3 uint8'):
+        EdgePipeline(model).encode(image)
+
+
+@pytest.mark.parametrize('bits', BIT_DEPTHS)
+def test_not_a_number_is_not_sent(bits: int) -> None:
+    broken = tiny_model()
+    broken.codec.encoder.conv.weight.data[0, 0, 0, 0] = math.nan
+    with pytest.raises(PacketError, match='not numbers') as caught:
+        EdgePipeline(broken, bits).encode(random_image(40, 30))
+    assert caught.value.reason is RefusalReason.NOT_FINITE
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'model': 'f' * 16}, RefusalReason.FOREIGN_MODEL),
+        ({'channels': CODE_CHANNELS + 1}, RefusalReason.BAD_CHANNELS),
+        ({'padded_width': 161}, RefusalReason.BAD_PADDED_SIZE),
+        ({'padded_width': 192}, RefusalReason.BAD_FEATURE_SIZE),
+        ({'feature_height': 4}, RefusalReason.BAD_FEATURE_SIZE),
+        ({'data': b''}, RefusalReason.BAD_PAYLOAD_LENGTH),
+        ({'bit_depth': 8}, RefusalReason.BAD_PAYLOAD_LENGTH),
+    ],
+)
+def test_refusals_reach_the_caller(
+    model: SplitModel, changes: dict[str, Any], reason: RefusalReason
+) -> None:
+    cloud, packet = CloudPipeline(model), EdgePipeline(model).encode(random_image(50, 99))
+    for call in (cloud.validate, cloud.decode):
+        with pytest.raises(PacketError) as caught:
+            call(replace(packet, **changes))
+        assert caught.value.reason is reason
+    assert len(cloud.decode(packet).instances) == 2
+
+
+def test_refused_packets_do_not_reach_the_model(
+    model: SplitModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud, packet = CloudPipeline(tiny_model()), EdgePipeline(model).encode(random_image(50, 99))
+    assert cloud.fingerprint == packet.model
+
+    def fail(*_: object) -> Pyramid:
+        raise AssertionError('the codec was called')
+
+    monkeypatch.setattr(cloud.model.codec, 'decode', fail)
+    with pytest.raises(PacketError):
+        cloud.decode(replace(packet, image_height=2**32 - 1))
+    with pytest.raises(AssertionError):
+        cloud.decode(packet)
+
+
+def test_limits_are_the_receivers(model: SplitModel) -> None:
+    packet = EdgePipeline(model).encode(random_image(50, 99))
+    cloud = CloudPipeline(model, DecodeLimits(max_image_side=98))
+    with pytest.raises(PacketError, match='beyond the limits of 98 a side'):
+        cloud.decode(packet)
+    cloud.limits = DecodeLimits(max_image_side=99)
+    cloud.decode(packet)
+
+
+def test_masks_are_bounded(model: SplitModel) -> None:
+    """Of more instances than the masks may take the surest are kept."""
+    packet = EdgePipeline(model).encode(random_image(50, 99))
+    pixels = 50 * 99
+    everything = CloudPipeline(model).decode(packet).instances
+    assert len(everything) == 2
+    for bound, count in ((2 * pixels, 2), (2 * pixels - 1, 1), (pixels, 1)):
+        limits = DecodeLimits(max_image_pixels=pixels, max_mask_pixels=bound)
+        instances = CloudPipeline(model, limits).decode(packet).instances
+        assert len(instances) == count
+        assert torch.equal(instances.scores, everything.scores[:count])
+
+
+def test_models_of_other_weights_do_not_understand_each_other(model: SplitModel) -> None:
+    packet = EdgePipeline(model).encode(random_image(50, 99))
+    with pytest.raises(PacketError, match=f'encoded for model {model.fingerprint}, but'):
+        CloudPipeline(tiny_model(seed=5)).decode(packet)

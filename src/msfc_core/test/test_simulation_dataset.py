@@ -1,0 +1,107 @@
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from msfc.simulation.dataset import write_dataset
+from msfc.simulation.objects import CLASS_NAMES
+from msfc.simulation.scene import FRAMES_PER_SCENE, MIN_MASK_AREA, SPLITS, WORLD_VERSION
+from msfc_sim import dataset as module
+
+COUNTS = {'train': FRAMES_PER_SCENE + 2, 'val': 1}
+
+
+@pytest.fixture(scope='module')
+def dataset(drawing, tmp_path_factory):
+    root = tmp_path_factory.mktemp('tabletop')
+    calls = []
+    files = write_dataset(root, COUNTS, 2, lambda done, total: calls.append((done, total)))
+    return root, files, calls
+
+
+def test_counts_and_progress(dataset):
+    root, files, calls = dataset
+    assert set(files) == set(COUNTS)
+    for split, count in COUNTS.items():
+        coco = json.loads(files[split].read_text())
+        assert [image['id'] for image in coco['images']] == list(range(1, count + 1))
+        assert all((root / split / image['file_name']).is_file() for image in coco['images'])
+    assert calls[0][0] == 0
+    assert calls[-1][0] == calls[-1][1] == 3 * FRAMES_PER_SCENE
+
+
+def test_coco_reads_it(dataset, capsys):
+    root, files, _ = dataset
+    coco = COCO(str(files['train']))
+    assert [category['name'] for category in coco.loadCats(coco.getCatIds())] == list(CLASS_NAMES)
+    assert coco.anns
+    for annotation in coco.anns.values():
+        image = coco.imgs[annotation['image_id']]
+        mask = coco.annToMask(annotation)
+        assert mask.shape == (image['height'], image['width'])
+        assert mask.sum() == annotation['area']
+        assert annotation['iscrowd'] == (annotation['area'] < MIN_MASK_AREA)
+        assert list(coco_mask.toBbox(coco.annToRLE(annotation))) == annotation['bbox']
+    picture = cv2.imread(str(root / 'train' / coco.imgs[1]['file_name']))
+    assert picture.shape == (coco.imgs[1]['height'], coco.imgs[1]['width'], 3)
+
+
+def test_broken_off_and_resumed(dataset, tmp_path):
+    _, files, _ = dataset
+    calls = []
+
+    class BrokenOffError(Exception):
+        pass
+
+    def break_off(done, total):
+        calls.append(done)
+        if done:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        write_dataset(tmp_path, COUNTS, 1, break_off)
+    kept = sorted((tmp_path / 'scenes').rglob('*.json'))
+    assert kept
+    before = [path.stat().st_mtime_ns for path in kept]
+    again = write_dataset(tmp_path, COUNTS, 1)
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    for split, path in files.items():
+        assert again[split].read_bytes() == path.read_bytes()
+
+
+def test_a_failure_is_told_at_once(tmp_path, monkeypatch):
+    begun = []
+
+    def write_scene(root, split, scene):
+        begun.append(scene)
+        time.sleep(0.01)
+        if not scene:
+            raise OSError('no space left')
+
+    monkeypatch.setattr(module, 'write_scene', write_scene)
+    monkeypatch.setattr(
+        module, 'ProcessPoolExecutor', lambda workers, mp_context: ThreadPoolExecutor(workers)
+    )
+    with pytest.raises(OSError, match='no space left'):
+        write_dataset(tmp_path, {'train': 500 * FRAMES_PER_SCENE}, 1)
+    assert len(begun) < 500
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown split 'holiday': choose from train, val"):
+        write_dataset(tmp_path, {'holiday': 1})
+    with pytest.raises(ValueError, match='give 0 or more'):
+        write_dataset(tmp_path, {'train': -1})
+    assert 'clip' in SPLITS
+
+
+def test_two_worlds_are_not_mixed(tmp_path, monkeypatch):
+    write_dataset(tmp_path, {'train': 0})
+    write_dataset(tmp_path, {'train': 0})
+    monkeypatch.setattr(module, 'WORLD_VERSION', WORLD_VERSION + 1)
+    with pytest.raises(ValueError, match=f'scenes of world version {WORLD_VERSION}, and this is'):
+        write_dataset(tmp_path, {'train': 0})
