@@ -38,7 +38,7 @@ from std_msgs.msg import Header
 from msfc.model_file import DEFAULT_MODEL
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import use_profile
-from msfc_ros.image_messages import image_to_message
+from msfc_ros.image_to_message import image_to_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
 QOS = QoSProfile(depth=1)

@@ -52,7 +52,7 @@ from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import CloudPipeline, EdgePipeline, Stopwatch, image_to_tensor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import use_profile
-from msfc_ros.image_messages import image_to_message, to_bytes_field
+from msfc_ros.image_to_message import image_to_message, to_bytes_field
 from msfc_ros.messages import packet_to_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import typer
 
-from msfc.cli.console import errors_in_words
+from msfc.cli.console import report_errors
 from msfc.data import CocoDataset
 from msfc.model_file import load_model
 from msfc.types import Instances, Targets
@@ -40,7 +40,7 @@ def titled(picture: np.ndarray, title: str) -> np.ndarray:
     return np.concatenate([bar, picture])
 
 
-@errors_in_words()
+@report_errors()
 def main(
     model: Annotated[str, typer.Argument(help='Model with codec.')],
     reference: Annotated[str, typer.Option(help='Model whose detector is drawn unsplit.')],

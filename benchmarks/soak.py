@@ -50,7 +50,7 @@ from msfc.model import SplitModel
 from msfc.model_file import save_model
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import use_profile
-from msfc_ros.image_messages import image_to_message
+from msfc_ros.image_to_message import image_to_message
 
 NODES = {'edge': 'encoding', 'cloud': 'decoding'}
 """The nodes and the names of their tasks in the diagnostics."""

@@ -28,7 +28,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from msfc_ros.fast_dds import use_profile
-from msfc_ros.image_messages import image_to_message
+from msfc_ros.image_to_message import image_to_message
 
 PICTURES = 4
 """Different pictures that a camera shows in turn."""

@@ -126,7 +126,7 @@ def camera_image(height=120, width=160, seconds=7):
     """Return an image message of smooth noise with a header of its own."""
     from std_msgs.msg import Header
 
-    from msfc_ros.image_messages import image_to_message
+    from msfc_ros.image_to_message import image_to_message
 
     rng = np.random.default_rng(seconds)
     pixels = np.kron(rng.integers(0, 256, (height // 8, width // 8, 3)), np.ones((8, 8, 1)))

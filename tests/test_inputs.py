@@ -14,8 +14,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from msfc.model_file import load_model
 from msfc.pipeline import EdgePipeline
-from msfc_ros.image_conversion import INTERLEAVED, PLANAR, image_to_bgr, to_bgr
-from msfc_ros.image_messages import to_bytes_field
+from msfc_ros.image_to_message import to_bytes_field
+from msfc_ros.message_to_image import INTERLEAVED, PLANAR, image_to_bgr, to_bgr
 from ros_fixtures import camera_image
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)

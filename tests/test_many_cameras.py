@@ -9,7 +9,7 @@ from sensor_msgs.msg import Image
 
 from msfc.model_file import load_model
 from msfc.pipeline import CloudPipeline, EdgePipeline
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import instances_to_message
 from ros_fixtures import camera_image
 

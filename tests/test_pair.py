@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from msfc.model_file import load_model
 from msfc.pipeline import CloudPipeline, EdgePipeline
 from msfc.wire.packet import DecodeLimits
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import (
     instances_from_message,
     instances_to_message,

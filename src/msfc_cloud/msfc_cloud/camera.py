@@ -18,7 +18,7 @@ from msfc_cloud.detections import Detection2DArray, detections_message
 from msfc_cloud.image_store import PictureStore
 from msfc_cloud.sequence_tracker import Arrival, Order, Stream
 from msfc_ros.diagnostics import WARN, Finding
-from msfc_ros.image_messages import image_to_message
+from msfc_ros.image_to_message import image_to_message
 from msfc_ros.messages import instances_to_message
 from msfc_ros.node import LOG_PERIOD, ManagedNode
 from msfc_ros.qos import LATCHED

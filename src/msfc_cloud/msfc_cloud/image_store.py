@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from msfc.types import Size
-from msfc_ros.image_conversion import ImageError, image_to_bgr
+from msfc_ros.message_to_image import ImageError, image_to_bgr
 
 CAPACITY = 30
 """Pictures that are kept: a second of a common camera, as features take their time."""

@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image
 from msfc.model_file import load_model
 from msfc.pipeline import EdgePipeline
 from msfc_cloud.cloud_node import CloudNode
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_from_message, packet_to_message
 from msfc_ros.qos import LATCHED
 from ros_fixtures import camera_image, make_node

@@ -4,7 +4,7 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from msfc_cloud.image_store import CANVAS, PictureStore
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 from ros_fixtures import camera_image
 
 SIZE = (120, 160)

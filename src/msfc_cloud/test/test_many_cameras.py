@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from msfc.model_file import load_model
 from msfc.pipeline import EdgePipeline
 from msfc_cloud.cloud_node import CloudNode
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_to_message
 from msfc_ros.qos import LATCHED
 from ros_fixtures import TIMEOUT, camera_image, make_node

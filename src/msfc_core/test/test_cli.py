@@ -12,7 +12,7 @@ import typer
 from torch._utils import ExceptionWrapper
 from typer.testing import CliRunner
 
-from msfc.cli.console import Bar, errors_in_words
+from msfc.cli.console import Bar, report_errors
 from msfc.cli.main import app
 from msfc.model_file import load_model, save_model
 from tiny_data import experiment_values, write_data, write_experiment
@@ -197,7 +197,7 @@ class TestErrors:
             raise ValueError('000.png is cut off: mend it')
         except ValueError:
             caught = ExceptionWrapper(where='in DataLoader worker process 0')
-        with pytest.raises(typer.Exit), errors_in_words():
+        with pytest.raises(typer.Exit), report_errors():
             caught.reraise()
         assert capsys.readouterr().err == 'error: 000.png is cut off: mend it\n'
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from msfc.cli.main import app
-from msfc.evaluation import variants
+from msfc.evaluation import measurement
 from msfc.evaluation.model_set import make_labels, share_detectors
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
@@ -133,15 +133,15 @@ def test_it_goes_on_after_a_break(
         '--json',
     )
     evaluate(folder, *arguments, tmp_path / 'whole.json')
-    record, calls = variants._record, []
+    convert, calls = measurement.to_coco_results, []
 
     def break_off(*given: Any) -> Any:
         calls.append(given)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return record(*given)
+        return convert(*given)
 
-    monkeypatch.setattr(variants, '_record', break_off)
+    monkeypatch.setattr(measurement, 'to_coco_results', break_off)
     path = tmp_path / 'broken.json'
     told = evaluate(folder, *arguments, path, status=130)
     assert 'the same command goes on from' in told

@@ -385,6 +385,55 @@ def test_output_inside_the_source(miniature: Miniature) -> None:
     assert write(source, source / 'coco').to_dict() == one.to_dict()
 
 
+def csv_files(source: Path) -> list[Path]:
+    return sorted((source / 'annotations').glob('*.csv'))
+
+
+def test_a_byte_order_mark_changes_nothing(miniature: Miniature, tmp_path: Path) -> None:
+    source = miniature.finish()
+    plain = write(source, tmp_path / 'plain')
+    for path in csv_files(source):
+        path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    assert write(source, tmp_path / 'marked').to_dict() == plain.to_dict()
+    for split in SIZES:
+        assert annotations(tmp_path / 'marked', split) == annotations(tmp_path / 'plain', split)
+
+
+def test_repeated_rows_count_once(miniature: Miniature, tmp_path: Path) -> None:
+    source = miniature.finish()
+    plain = write(source, tmp_path / 'plain')
+    rows = 0
+    for path in csv_files(source):
+        heading, *lines = path.read_text().splitlines()
+        if path.name.startswith('class-'):
+            continue
+        repeated = [*lines, *(line for line in lines if '/m/03' in line), *lines[:7]] * 12
+        path.write_text('\n'.join([heading, *repeated]) + '\n')
+        rows += len(repeated) - len(lines)
+    twice = write(source, tmp_path / 'twice')
+    assert 0 < twice.repeated_rows <= rows
+    assert {**twice.to_dict(), 'repeated_rows': 0} == plain.to_dict()
+    assert any('rows of the CSV files are repeated' in line for line in twice.sentences())
+    for split in SIZES:
+        assert annotations(tmp_path / 'twice', split) == annotations(tmp_path / 'plain', split)
+
+
+@pytest.mark.parametrize('number', ['nan', 'inf', '-inf', 'wide', ''])
+@pytest.mark.parametrize('suffix', ['object-segmentation.csv', 'bbox.csv'])
+def test_boxes_that_are_no_numbers_are_refused(
+    miniature: Miniature, tmp_path: Path, number: str, suffix: str
+) -> None:
+    source = miniature.finish()
+    (path,) = source.rglob(f'*train-annotations-{suffix}')
+    heading, first, *rows = path.read_text().splitlines()
+    values = first.split(',')
+    values[heading.split(',').index('BoxXMin' if 'object' in suffix else 'XMin')] = number
+    path.write_text('\n'.join([heading, ','.join(values), *rows]) + '\n')
+    sizes = {'train': 20, 'test': 10}
+    with pytest.raises(ValueError, match=f'{suffix}, image {image_name(0)}'):
+        write_openimages(source, tmp_path / 'out', most_classes=2, sizes=sizes)
+
+
 def test_wrong_files_are_refused(miniature: Miniature, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='not a folder'):
         find_files(tmp_path / 'nowhere')

@@ -36,15 +36,14 @@ from msfc.evaluation.importance import (
     noisy,
     size_table,
 )
+from msfc.evaluation.measurement import Measurement, measure
 from msfc.evaluation.plots import Series, plot_importance, plot_rates
 from msfc.evaluation.variants import (
     Coded,
     FeaturesAsJpeg,
-    Frame,
     ImageSent,
-    Measurement,
+    SourceImage,
     Uncompressed,
-    measure,
     network_size,
 )
 from msfc.pipeline import CloudPipeline, EdgePipeline, image_to_tensor
@@ -152,10 +151,10 @@ def test_uncompressed_is_the_detector(detector: FindingDetector, dataset: CocoDa
 def test_coded_is_what_goes_over_the_wire(dataset: CocoDataset, bits: int) -> None:
     """The variant finds what the two pipelines find, and counts the packet's bytes."""
     model = tiny_model()
-    frame = Frame(1, dataset.read_image(0))
+    source = SourceImage(1, dataset.read_image(0))
     with torch.inference_mode():
-        outcome = Coded(model, bits).run(frame)
-    packet = EdgePipeline(model, bits).encode(frame.image)
+        outcome = Coded(model, bits).run(source)
+    packet = EdgePipeline(model, bits).encode(source.image)
     result = CloudPipeline(model).decode(packet)
     assert outcome.payload_bytes == len(packet.data)
     torch.testing.assert_close(outcome.instances.scores, result.instances.scores)
@@ -168,11 +167,11 @@ def test_image_sent_small_has_results_in_camera_pixels(
 ) -> None:
     scaled = network_size(detector)
     assert scaled((HEIGHT, WIDTH)) == (72, 96)
-    frame = Frame(1, dataset.read_image(0))
+    source = SourceImage(1, dataset.read_image(0))
     codec = DownscalingCodec(JpegCodec('4:4:4'), scaled)
     with torch.inference_mode():
-        whole = ImageSent(detector, JpegCodec('4:4:4'), 95).run(frame)
-        small = ImageSent(detector, codec, 95).run(frame)
+        whole = ImageSent(detector, JpegCodec('4:4:4'), 95).run(source)
+        small = ImageSent(detector, codec, 95).run(source)
     assert small.payload_bytes is not None
     assert whole.payload_bytes is not None
     assert small.payload_bytes < whole.payload_bytes

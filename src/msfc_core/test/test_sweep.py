@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from msfc.cli.main import app
 from msfc.evaluation.bootstrap import MEASURES, BootstrapResult, Interval
+from msfc.evaluation.measurement import Measurement
 from msfc.evaluation.model_set import NamedModel
 from msfc.evaluation.sweep_report import SweepModel, compare_steps, model_label, plot_sweep
-from msfc.evaluation.variants import Measurement
 from msfc.model import SplitModel
 from msfc.model_file import describe_model, load_model, save_model
 from msfc.training.processes import launch_fabric

@@ -20,7 +20,7 @@ from rich.live import Live
 from msfc.model import SplitModel
 from msfc.model_file import DESCRIPTION_FILE
 from msfc_demo.accuracy import RunningAccuracy
-from msfc_demo.figures import Figures
+from msfc_demo.metrics import DemoMetrics
 from msfc_demo.monitor import FrameRecord, Monitor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import use_profile
@@ -101,7 +101,7 @@ class Demo:
         console: Console,
         stop: StopRequest,
     ) -> None:
-        self.figures = Figures()
+        self.figures = DemoMetrics()
         self._options = options
         self._model = model
         self._console = console

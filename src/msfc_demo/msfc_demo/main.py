@@ -16,9 +16,9 @@ from rich.console import Console
 
 from msfc.model_file import ModelFileError, load_model
 from msfc_demo.demo import Demo, StoppedError, StopRequest
-from msfc_demo.figures import Figures
+from msfc_demo.media import write_contact_sheet, write_video
+from msfc_demo.metrics import DemoMetrics
 from msfc_demo.options import parse_options
-from msfc_demo.pictures import write_clip, write_contact_sheet
 from msfc_demo.processes import NodeError
 
 
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _write(
-    options: argparse.Namespace, figures: Figures, class_names: Sequence[str], console: Console
+    options: argparse.Namespace, figures: DemoMetrics, class_names: Sequence[str], console: Console
 ) -> None:
     if options.json:
         values = {
@@ -72,7 +72,7 @@ def _write(
         sheet = options.output / 'contact_sheet.jpg'
         write_contact_sheet(sheet, figures.frames, class_names)
         console.print(f'contact sheet  {sheet}')
-        clip = write_clip(options.output, 'camera_and_masks', figures.frames, class_names)
+        clip = write_video(options.output, 'camera_and_masks', figures.frames, class_names)
         console.print(f'clip           {clip}')
 
 

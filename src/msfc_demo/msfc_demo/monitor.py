@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 
 from msfc.model import SplitModel
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 
 QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 

@@ -21,7 +21,7 @@ from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.packet import FeaturePacket, PacketError
 from msfc.wire.quantizer import BIT_DEPTHS
 from msfc_edge.pace import Pace
-from msfc_ros.image_conversion import CONVERTER, ImageError, to_bgr
+from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
 from msfc_ros.model_parameters import ModelParameters, free_memory
 from msfc_ros.node import LOG_PERIOD, ManagedNode

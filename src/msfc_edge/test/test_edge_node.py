@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from msfc.model_file import load_model
 from msfc.pipeline import EdgePipeline
 from msfc_edge.edge_node import LARGE_MESSAGE, EdgeNode, LargeMessages
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 from ros_fixtures import camera_image, make_node
 
 pytestmark = pytest.mark.usefixtures('ros')

@@ -23,7 +23,7 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
 
-Step = Callable[[], Any]
+Action = Callable[[], Any]
 """Part of a transition; it fails by raising, or by returning anything but None or SUCCESS."""
 
 
@@ -164,8 +164,8 @@ class BackgroundLifecycleNode(LifecycleNodeMixin, Node):
         self,
         what: str,
         states: tuple[str, str],
-        steps: list[Step],
-        undo: Step | None = None,
+        steps: list[Action],
+        undo: Action | None = None,
         failed: tuple[TransitionCallbackReturn, str] = (ERROR, 'errorprocessing'),
     ) -> TransitionCallbackReturn:
         """Go through the steps of a transition; rclpy drops what they raise without a word.
@@ -189,7 +189,7 @@ class BackgroundLifecycleNode(LifecycleNodeMixin, Node):
         result, self.state = failed
         return result
 
-    def _problem(self, steps: list[Step]) -> str:
+    def _problem(self, steps: list[Action]) -> str:
         """Go through steps until one fails; return why it does, or nothing."""
         try:
             for step in steps:

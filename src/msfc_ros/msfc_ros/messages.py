@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from msfc.instance_records import instance_records
 from msfc.types import Instances, Size
 from msfc.wire.packet import FeaturePacket
-from msfc_ros.image_messages import to_bytes_field
+from msfc_ros.image_to_message import to_bytes_field
 
 _PACKET_FIELDS = tuple(field.name for field in fields(FeaturePacket) if field.name != 'data')
 

@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 
 from msfc.types import Instances
 from msfc.wire.packet import FeaturePacket
-from msfc_ros.image_messages import to_bytes_field
+from msfc_ros.image_to_message import to_bytes_field
 from msfc_ros.messages import (
     instances_from_message,
     instances_to_message,

@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from msfc.bags.definitions import typestore
 from msfc.bags.writing import BAG_VERSION
-from msfc_ros.image_conversion import ImageError, compressed_image_to_bgr
+from msfc_ros.message_to_image import ImageError, compressed_image_to_bgr
 
 TOPICS: dict[str, tuple[type, str]] = {
     'image_raw/compressed': (CompressedImage, 'sensor_msgs/msg/CompressedImage'),

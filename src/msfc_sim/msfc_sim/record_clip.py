@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.path import Shot
-from msfc_ros.image_messages import to_bytes_field
+from msfc_ros.image_to_message import to_bytes_field
 from msfc_sim.clip import ClipFrame, write_clip
 from msfc_sim.messages import camera_info_message, ground_truth_message
 

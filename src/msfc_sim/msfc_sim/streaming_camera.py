@@ -14,7 +14,7 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from msfc_ros.image_messages import image_to_message
+from msfc_ros.image_to_message import image_to_message
 from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import declare_qos

@@ -8,7 +8,7 @@ import numpy as np
 from msfc_msgs.msg import InstanceArray
 from sensor_msgs.msg import CameraInfo, Image
 
-from msfc_ros.image_conversion import image_to_bgr
+from msfc_ros.message_to_image import image_to_bgr
 from msfc_sim.camera_node import CameraNode
 from msfc_sim.clip import read_clip, shipped_clip
 from msfc_sim.clip_player import ClipPlayer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +20,11 @@ from msfc.bags.reading import BagError, BagMessage, FeatureBag
 from msfc.bags.writing import BagWriter, qos
 from msfc.model import SplitModel
 from msfc.pipeline import CloudPipeline
+from msfc.progress import Progress
 from msfc.wire.packet import DecodeLimits, FeaturePacket, PacketError
 
 UNREADABLE = 'unreadable'
 """Reason of messages that are refused because they are none; the others are ``RefusalReason``."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many messages are done, and of how many."""
 
 
 @dataclass

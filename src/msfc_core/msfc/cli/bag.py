@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from msfc.cli.console import Bar, check_device, console, errors_in_words, print_lines, print_table
+from msfc.cli.console import Bar, check_device, console, print_lines, print_table, report_errors
 
 if TYPE_CHECKING:
     from msfc.bags.summary import BagSummary
@@ -53,7 +53,7 @@ def record(
     Topics that appear later are taken up as they come. A recorder counts as a listener: edges
     that send only on demand begin to work.
     """
-    with errors_in_words():
+    with report_errors():
         recorder = _needs_ros('bag_recorder')
         count = recorder.record(output, tuple(topic or ()), frames, duration)
         console.print(f'{count} messages: {output}', highlight=False)
@@ -82,7 +82,7 @@ def play(
     ] = 30.0,
 ) -> None:
     """Play compressed features from a bag into ROS 2, for a cloud node to decode."""
-    with errors_in_words():
+    with report_errors():
         player = _needs_ros('bag_player')
         count = player.play(
             bag, tuple(topic or ()), to, speed, rate, each, restamp, loop, wait
@@ -97,7 +97,7 @@ def info(
     output: Annotated[Path | None, typer.Option('--json', help='Write it here too.')] = None,
 ) -> None:
     """Show what a bag of compressed features holds, and the space a day of it takes."""
-    with errors_in_words():
+    with report_errors():
         from msfc.bags.reading import FeatureBag
         from msfc.bags.summary import summarize
 
@@ -127,7 +127,7 @@ def infer(
     Exits with 1 if the bag cannot be read to its end, when what was read is written all the same,
     or if no message could be decoded.
     """
-    with errors_in_words():
+    with report_errors():
         from msfc.bags.inference import infer_bag
         from msfc.model_file import load_model
 
@@ -147,7 +147,7 @@ def infer(
     for reason, count in report.refused.most_common():
         lines.append(f'{count} refused ({reason}), the first: {report.sentences[reason]}')
     print_lines(lines)
-    with errors_in_words():
+    with report_errors():
         if report.damage:
             raise ValueError(f'{report.damage}; what could be read was decoded and written')
         if not report.decoded:

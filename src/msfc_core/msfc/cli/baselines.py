@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msfc.cli.console import check_device, errors_in_words, print_lines
+from msfc.cli.console import check_device, print_lines, report_errors
 from msfc.cli.measuring import (
     PANELS,
     DataFolder,
@@ -20,14 +20,14 @@ from msfc.cli.measuring import (
     Split,
     describe_run,
     kinds,
-    measure_shown,
+    measure_with_progress,
     print_measurements,
     quick_run,
 )
 
 if TYPE_CHECKING:
     from msfc.evaluation.baselines import Method
-    from msfc.evaluation.variants import Measurement
+    from msfc.evaluation.measurement import Measurement
 
 # The heavy imports (torch, matplotlib) are in the command, so that --help answers at once.
 
@@ -75,7 +75,7 @@ def baselines(
     Same images, same run; bytes at equal mask and box mAP, with bootstrap intervals. Goes on
     where a broken run ended.
     """
-    with errors_in_words():
+    with report_errors():
         from msfc.data import CocoDataset
         from msfc.evaluation import baselines as library
         from msfc.evaluation import feature_jpeg
@@ -113,7 +113,7 @@ def baselines(
         variants: list[Variant] = [plain, *coded]
         variants += [variant for method in methods for variant in method.variants]
         image_ids = dataset.image_ids[:limit]
-        measured = measure_shown(
+        measured = measure_with_progress(
             dataset, variants, image_ids, output / 'journal',
             {
                 # Not the codec: what it is compared with stays when it is another one.

@@ -29,7 +29,7 @@ LINE_EVERY = 60.0
 
 
 @contextmanager
-def errors_in_words() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn what a user can mend into one line and exit status 1."""
     try:
         yield

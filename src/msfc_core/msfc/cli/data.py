@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msfc.cli.console import Bar, console, errors_in_words, print_lines
+from msfc.cli.console import Bar, console, print_lines, report_errors
 from msfc.cli.measuring import stoppable
 
 # The heavy imports (MuJoCo, OpenCV) are in the commands, so that --help answers at once.
@@ -28,7 +28,7 @@ def data_tabletop(
     Goes on where a broken run ended. The same numbers give the same data on every machine that
     renders alike.
     """
-    with errors_in_words(), stoppable(output), Bar('rendering') as update:
+    with report_errors(), stoppable(output), Bar('rendering') as update:
         from msfc.simulation.dataset import write_dataset
 
         counts = {'train': train, 'val': val, 'test': test}
@@ -59,7 +59,7 @@ def data_openimages(
     Goes on where a broken run ended. Says what is missing, names it in missing.csv, and lists in
     download.txt what to download for the whole sets.
     """
-    with errors_in_words(), stoppable(output), Bar('reading masks') as update:
+    with report_errors(), stoppable(output), Bar('reading masks') as update:
         from msfc.data.openimages import write_openimages
 
         report = write_openimages(
@@ -91,7 +91,7 @@ def data_coco(
     Images that are missing, cut off or of another size and annotations that are of no use are left
     out, and named in problems_<split>.csv. Goes on where a broken run ended.
     """
-    with errors_in_words(), stoppable(output), Bar('checking images') as update:
+    with report_errors(), stoppable(output), Bar('checking images') as update:
         from msfc.data.coco_subset import write_subset
 
         report = write_subset(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msfc.cli.console import check_device, errors_in_words, print_lines
+from msfc.cli.console import check_device, print_lines, report_errors
 from msfc.cli.measuring import (
     QUICK_IMAGES,
     QUICK_WARNING,
@@ -18,7 +18,7 @@ from msfc.cli.measuring import (
     Replicates,
     Split,
     describe_run,
-    measure_shown,
+    measure_with_progress,
     print_differences,
     print_measurements,
 )
@@ -57,7 +57,7 @@ def evaluate(
     All on the same images in one run with the uncompressed detector, with bootstrap intervals
     over images.
     """
-    with errors_in_words():
+    with report_errors():
         from msfc.data import CocoDataset
         from msfc.evaluation.model_set import (
             NamedModel,
@@ -93,7 +93,7 @@ def evaluate(
             if entry.model is not compared or entry.model.msfc is not None:
                 variants += entry.variants(depths)
         image_ids = dataset.image_ids[:limit]
-        measured = measure_shown(
+        measured = measure_with_progress(
             dataset, variants, image_ids,
             output.with_name(f'{output.stem}_journal') if output else None,
             {'data': data_digest(data, split)}, replicates,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msfc.cli.console import check_device, errors_in_words, print_lines, print_table
+from msfc.cli.console import check_device, print_lines, print_table, report_errors
 from msfc.cli.measuring import (
     DataFolder,
     Device,
@@ -18,7 +18,7 @@ from msfc.cli.measuring import (
     Split,
     describe_run,
     kinds,
-    measure_shown,
+    measure_with_progress,
     print_measurements,
     quick_run,
 )
@@ -50,7 +50,7 @@ def importance(
 
     The detector is measured without its codec. Goes on where a broken run ended.
     """
-    with errors_in_words():
+    with report_errors():
         from msfc.data import CocoDataset
         from msfc.evaluation.importance import importance_variants, level_variances, size_table
         from msfc.evaluation.model_set import NamedModel
@@ -70,7 +70,7 @@ def importance(
         used = float(f'{variance * scale.pooled():.4g}') if relative else variance
         named = NamedModel.of(Path(model).name, loaded)
         variants = importance_variants(detector, used)
-        measured = measure_shown(
+        measured = measure_with_progress(
             dataset, variants, image_ids, output / 'journal',
             {
                 'data': data_digest(data, split),

@@ -11,7 +11,7 @@ import typer
 
 from msfc.cli.bag import bag_app
 from msfc.cli.baselines import baselines
-from msfc.cli.console import Bar, check_device, console, errors_in_words, print_table
+from msfc.cli.console import Bar, check_device, console, print_table, report_errors
 from msfc.cli.data import data_app
 from msfc.cli.evaluate import evaluate
 from msfc.cli.importance import importance
@@ -19,7 +19,7 @@ from msfc.cli.reproduce import reproduce
 from msfc.cli.sweep import sweep
 
 if TYPE_CHECKING:
-    from msfc.evaluation.evaluate import Figures
+    from msfc.evaluation.evaluate import ModelMetrics
 
 # The heavy imports (torch, MuJoCo) are in the commands, so that --help answers at once.
 
@@ -32,7 +32,7 @@ app.add_typer(data_app, name='data')
 app.add_typer(bag_app, name='bag')
 
 
-def _print_figures(title: str, figures: Sequence[Figures]) -> None:
+def _print_figures(title: str, figures: Sequence[ModelMetrics]) -> None:
     """Print a table, one row per variant."""
     headings = (
         'variant', 'box mAP', 'mask mAP', 'box mAP50', 'mask mAP50', 'payload B', 'BPFE', 'bpp'
@@ -72,7 +72,7 @@ def train(
 
     On several GPUs or hosts, start it with torchrun.
     """
-    with errors_in_words():
+    with report_errors():
         from msfc.training.experiment import load_experiment
         from msfc.training.processes import launch_fabric
         from msfc.training.trainer import Trainer
@@ -87,7 +87,7 @@ def train(
             def show(stage: str, done: int, total: int, losses: dict[str, float]) -> None:
                 update(done, total, stage, f'loss {losses["loss"]:.3f}' if losses else '')
 
-            def report(step: str, figures: list[Figures]) -> None:
+            def report(step: str, figures: list[ModelMetrics]) -> None:
                 _print_figures(f'{step} on {data / plan.val_split}', figures)
 
             trainer = Trainer(
@@ -124,7 +124,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a model in half precision, for shipping; prints its fingerprint."""
-    with errors_in_words():
+    with report_errors():
         from msfc.model import SplitModel
         from msfc.model_file import load_model, save_model
         from msfc.wire.quantizer import check_bit_depth
@@ -147,7 +147,7 @@ def info(
     model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
 ) -> None:
     """Show what a model file says of itself."""
-    with errors_in_words():
+    with report_errors():
         from msfc.model_file import describe_model
 
         console.print_json(json.dumps(describe_model(model)))

@@ -14,7 +14,8 @@ from msfc.cli.console import Bar, print_lines, print_table
 if TYPE_CHECKING:
     from msfc.data import CocoDataset
     from msfc.evaluation.bootstrap import Interval
-    from msfc.evaluation.variants import Measurement, Variant
+    from msfc.evaluation.measurement import Measurement
+    from msfc.evaluation.variants import Variant
 
 QUICK_IMAGES = 8
 QUICK_WARNING = 'quick: a check that it works; its figures mean nothing'
@@ -74,7 +75,7 @@ def quick_run(
     return output / QUICK_FOLDER, limit or QUICK_IMAGES, [QUICK_WARNING]
 
 
-def measure_shown(
+def measure_with_progress(
     dataset: CocoDataset,
     variants: Sequence[Variant],
     image_ids: Sequence[int],
@@ -82,8 +83,8 @@ def measure_shown(
     settings: Mapping[str, Any],
     replicates: int,
 ) -> list[Measurement]:
-    """Measure variants with a progress bar; see :func:`msfc.evaluation.variants.measure`."""
-    from msfc.evaluation.variants import measure
+    """Measure variants with a progress bar; see :func:`msfc.evaluation.measurement.measure`."""
+    from msfc.evaluation.measurement import measure
 
     stage = f'{len(image_ids)} images by {len(variants)} variants'
     with stoppable(journals), Bar(stage) as update:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from msfc.cli.baselines import baselines
-from msfc.cli.console import errors_in_words, print_lines
+from msfc.cli.console import print_lines, report_errors
 from msfc.cli.evaluate import evaluate
 from msfc.cli.importance import importance
 from msfc.cli.measuring import (
@@ -66,7 +66,7 @@ def reproduce(
     What msfc sweep, evaluate, baselines and importance do, on one data set and behind one
     detector. Trains what is missing and goes on where a broken run ended.
     """
-    with errors_in_words():
+    with report_errors():
         from msfc.model_file import describe_model
         from msfc.training.sweep import load_sweep
 
@@ -80,7 +80,7 @@ def reproduce(
         plan, data, output / 'sweep', detector, run, split=split, limit=limit,
         replicates=replicates, device=device, workers=workers, quick=quick,
     )
-    with errors_in_words():
+    with report_errors():
         swept, evaluated = (
             output / name / QUICK_FOLDER if quick else output / name
             for name in ('sweep', 'evaluate')

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msfc.cli.console import Bar, check_device, errors_in_words, print_lines, print_table
+from msfc.cli.console import Bar, check_device, print_lines, print_table, report_errors
 from msfc.cli.measuring import (
     PANELS,
     DataFolder,
@@ -24,7 +24,7 @@ from msfc.cli.measuring import (
     change_and_range,
     describe_run,
     kinds,
-    measure_shown,
+    measure_with_progress,
     print_differences,
     print_measurements,
     quick_run,
@@ -69,7 +69,7 @@ def sweep(
     Trains what is missing and goes on where a broken run ended. Each step's model is measured,
     so that the codec alone can be compared with all trained end to end.
     """
-    with errors_in_words():
+    with report_errors():
         from msfc.data import CocoDataset
         from msfc.evaluation.model_set import share_detectors, uncompressed_variant
         from msfc.evaluation.report import data_digest, write_measurements
@@ -113,7 +113,7 @@ def sweep(
         for model in models:
             variants += model.named.variants(chosen.bits)
         image_ids = dataset.image_ids[:limit]
-        measured = measure_shown(
+        measured = measure_with_progress(
             dataset, variants, image_ids, output / 'journal',
             {'data': data_digest(data, split)}, replicates,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from pycocotools import mask as coco_mask
 from msfc.data.coco import read_coco
 from msfc.data.files import hash_of, image_size, is_cut_off, place_image, write_list
 from msfc.journal import Journal, journal_path, write_atomically
+from msfc.progress import Progress
 
 BOX_SLACK = 1.0  # pixels that a box may be out of its image: COCO's own are, by rounding
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -119,39 +118,18 @@ def write_subset(
             output would overwrite the input.
     """
     data = read_coco(annotations)
-    if not images.is_dir():
-        raise FileNotFoundError(f'{images} is not a folder of images')
     target = output / 'annotations' / f'instances_{split}.json'
-    if target.resolve() == annotations.resolve():
-        raise ValueError(f'{target} would be overwritten: choose another output or split')
-    if count is not None and count < 1:
-        raise ValueError(f'{count} images cannot be kept')
+    _check_request(annotations, images, target, count)
     categories = _choose(data['categories'], class_names)
-    report = CocoReport(
-        found_images=len(data['images']), found_annotations=len(data['annotations'])
-    )
     problems: list[Problem] = []
-
-    sound = _unique(data['images'], 'image', 'file_name', problems)
-    place = {entry['id']: entry for entry in sound}
-    kept = {entry['id'] for entry in categories}
-    all_ids = {entry['id'] for entry in data['categories']}
-    objects: dict[Any, list[dict[str, Any]]] = {}
-    for entry in _unique(data['annotations'], 'annotation', 'id', problems):
-        reason = annotation_fault(entry, place.get(entry['image_id']), all_ids)
-        if reason:
-            problems.append(Problem('annotation', str(entry['id']), reason))
-        elif entry['category_id'] in kept:
-            objects.setdefault(entry['image_id'], []).append(entry)
+    sound, objects = _sound_entries(data, {entry['id'] for entry in categories}, problems)
     if keep_empty is None:
         keep_empty = not class_names
-    candidates = [
-        entry
-        for entry in sound
-        if keep_empty or any(not k.get('iscrowd') for k in objects.get(entry['id'], []))
-    ]
+    candidates = sound if keep_empty else [k for k in sound if _has_objects(k, objects)]
     if count is not None:
-        candidates.sort(key=lambda entry: (hash_of(str(entry['file_name'])), str(entry['id'])))
+        candidates = sorted(
+            candidates, key=lambda entry: (hash_of(str(entry['file_name'])), str(entry['id']))
+        )
     written = _check_images(
         candidates, images, output, split, copy, count, problems, progress
     )
@@ -159,20 +137,76 @@ def write_subset(
         raise ValueError(f'no usable image is left of {annotations} and {images}')
     written.sort(key=lambda entry: str(entry['id']).zfill(20))
     entries = [entry for image in written for entry in objects.get(image['id'], [])]
-    names = {entry['id']: str(entry['name']) for entry in categories}
-    tally = Counter(names[k['category_id']] for k in entries if not k.get('iscrowd'))
-    report.images = len(written)
-    report.crowds = sum(bool(entry.get('iscrowd')) for entry in entries)
-    report.objects = len(entries) - report.crowds
-    report.classes = list(names.values())
-    report.objects_by_class = {name: tally[name] for name in names.values()}
-    report.problems = dict(Counter(f'{k.kind}: {k.reason}' for k in problems))
-
     result: dict[str, Any] = {key: data[key] for key in ('info', 'licenses') if key in data}
     result |= {'images': written, 'annotations': entries, 'categories': categories}
     write_atomically(target, json.dumps(result, separators=(',', ':')))
+    report = _make_report(data, result, problems)
     _write_report(output, split, report, problems)
     return report
+
+
+def _check_request(annotations: Path, images: Path, target: Path, count: int | None) -> None:
+    """Check what can be wrong before anything is read of the images.
+
+    Raises:
+        FileNotFoundError: the folder of images is missing.
+        ValueError: the input would be overwritten, or no images are wanted.
+    """
+    if not images.is_dir():
+        raise FileNotFoundError(f'{images} is not a folder of images')
+    if target.resolve() == annotations.resolve():
+        raise ValueError(f'{target} would be overwritten: choose another output or split')
+    if count is not None and count < 1:
+        raise ValueError(f'{count} images cannot be kept')
+
+
+def _sound_entries(
+    data: dict[str, Any], kept: set[Any], problems: list[Problem]
+) -> tuple[list[dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
+    """Return the images' sound entries, and the sound annotations of some categories by image.
+
+    Args:
+        data: of the annotation file.
+        kept: ids of the categories.
+        problems: what is wrong is added here.
+    """
+    sound = _unique(data['images'], 'image', 'file_name', problems)
+    by_id = {entry['id']: entry for entry in sound}
+    categories = {entry['id'] for entry in data['categories']}
+    objects: dict[Any, list[dict[str, Any]]] = {}
+    for entry in _unique(data['annotations'], 'annotation', 'id', problems):
+        reason = annotation_fault(entry, by_id.get(entry['image_id']), categories)
+        if reason:
+            problems.append(Problem('annotation', str(entry['id']), reason))
+        elif entry['category_id'] in kept:
+            objects.setdefault(entry['image_id'], []).append(entry)
+    return sound, objects
+
+
+def _has_objects(image: dict[str, Any], objects: dict[Any, list[dict[str, Any]]]) -> bool:
+    """Return whether an image has an object that is no crowd region."""
+    return any(not entry.get('iscrowd') for entry in objects.get(image['id'], []))
+
+
+def _make_report(
+    found: dict[str, Any], written: dict[str, Any], problems: Sequence[Problem]
+) -> CocoReport:
+    """Return the report on what was found in one annotation file and written to another."""
+    names = {entry['id']: str(entry['name']) for entry in written['categories']}
+    tally = Counter(
+        names[entry['category_id']]
+        for entry in written['annotations'] if not entry.get('iscrowd')
+    )
+    return CocoReport(
+        images=len(written['images']),
+        objects=tally.total(),
+        crowds=len(written['annotations']) - tally.total(),
+        classes=list(names.values()),
+        objects_by_class={name: tally[name] for name in names.values()},
+        found_images=len(found['images']),
+        found_annotations=len(found['annotations']),
+        problems=dict(Counter(f'{k.kind}: {k.reason}' for k in problems)),
+    )
 
 
 def annotation_fault(

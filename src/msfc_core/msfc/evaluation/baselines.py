@@ -14,21 +14,14 @@ from msfc.detectors.base import SplitDetector
 from msfc.evaluation import feature_jpeg
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 from msfc.evaluation.image_codecs import DownscalingCodec, ImageCodec
+from msfc.evaluation.measurement import Measurement, json_interval, replicates_of
 from msfc.evaluation.rate_curves import (
     AT_MOST,
     RateCurve,
     RateRatio,
     ratio_at_equal_precision,
 )
-from msfc.evaluation.variants import (
-    FeaturesAsJpeg,
-    ImageSent,
-    Measurement,
-    Variant,
-    json_interval,
-    network_size,
-    replicates_of,
-)
+from msfc.evaluation.variants import FeaturesAsJpeg, ImageSent, Variant, network_size
 
 PAPER_BASELINE = 'feature JPEG'
 """Name of the paper's baseline."""

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from msfc.data import CocoDataset
-from msfc.evaluation.variants import Coded, Uncompressed, measure
+from msfc.evaluation.measurement import measure
+from msfc.evaluation.variants import Coded, Uncompressed
 from msfc.model import SplitModel
 
 
 @dataclass(frozen=True)
-class Figures:
+class ModelMetrics:
     """What one variant of a model reached.
 
     Attributes:
@@ -50,7 +51,7 @@ def evaluate_model(
     dataset: CocoDataset,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Figures]:
+) -> list[ModelMetrics]:
     """Measure a model at its own bit depth, or as a plain detector if it has no codec.
 
     Without intervals, for a look at a training step; ``msfc evaluate`` says more.
@@ -69,7 +70,7 @@ def evaluate_model(
     (row,) = measure(dataset, [variant], image_ids, replicates=0, progress=progress)
     values = row.precision.values
     return [
-        Figures(
+        ModelMetrics(
             row.variant, values['box_map'], values['mask_map'], values['box_map50'],
             values['mask_map50'], row.payload_bytes or 0.0, row.payload_bpfe or 0.0,
             row.bits_per_pixel or 0.0, row.images,

@@ -14,7 +14,7 @@ import torch
 
 from msfc.data import CocoDataset
 from msfc.detectors.base import SplitDetector
-from msfc.evaluation.variants import Frame, Outcome, Uncompressed, Variant
+from msfc.evaluation.variants import Outcome, SourceImage, Uncompressed, Variant
 from msfc.model import SplitModel
 from msfc.types import Pyramid, Size
 from msfc.wire.accounting import pyramid_elements
@@ -70,10 +70,10 @@ class NoisyLevel(Variant):
         self.detector = detector
         self._level, self._variance, self._seed = level, variance, seed
 
-    def run(self, frame: Frame) -> Outcome:
+    def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""
-        pyramid, sizes = frame.pyramid(self.detector)
-        key = str(frame.image_id)
+        pyramid, sizes = source.pyramid(self.detector)
+        key = str(source.image_id)
         changed = noisy(pyramid, self._level, self._variance, key, self._seed)
         return Outcome(self.detector.infer(changed, sizes)[0])
 
@@ -125,8 +125,8 @@ def level_variances(
     places = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
     collected = LevelVariances()
     for image_id in image_ids:
-        frame = Frame(image_id, dataset.read_image(places[image_id]))
-        collected.add(frame.pyramid(detector)[0])
+        source = SourceImage(image_id, dataset.read_image(places[image_id]))
+        collected.add(source.pyramid(detector)[0])
     return collected
 
 

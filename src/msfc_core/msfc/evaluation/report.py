@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from msfc.data import CocoDataset
-from msfc.evaluation.variants import Measurement
+from msfc.evaluation.measurement import Measurement
 from msfc.journal import write_atomically
 from msfc.model import SplitModel
 

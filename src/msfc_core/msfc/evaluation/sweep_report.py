@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from msfc.evaluation.bootstrap import MEASURES, Interval
+from msfc.evaluation.measurement import Measurement, json_interval
 from msfc.evaluation.model_set import NamedModel
 from msfc.evaluation.plots import Series, plot_rates
-from msfc.evaluation.variants import Measurement, json_interval
 
 SUFFIXES = ('.png', '.pdf')
 

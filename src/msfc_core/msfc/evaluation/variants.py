@@ -2,54 +2,33 @@
 
 A *variant* takes one image and gives the instances found and the bytes that were sent for it:
 nothing compressed, the features coded at some bit depth, the features as JPEG, the image by some
-codec. :func:`measure` runs any number of them over the same images, goes on where a broken run
-ended, and adds bootstrap intervals from the same resampled sets of images for all.
+codec. :func:`msfc.evaluation.measurement.measure` runs any number of them over the same images.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from msfc.codecs.msfc.codec import MSFC
-from msfc.data import CocoDataset
 from msfc.detectors.base import SplitDetector
-from msfc.evaluation.bootstrap import (
-    CONFIDENCE,
-    MEASURES,
-    BootstrapResult,
-    Interval,
-    bootstrap_precision,
-)
-from msfc.evaluation.coco_map import to_coco_results
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 from msfc.evaluation.image_codecs import ImageCodec, Picture
-from msfc.journal import Journal, journal_path
 from msfc.model import SplitModel
 from msfc.pipeline import image_to_tensor
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, Size
-from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.message_size import compressed_feature_bytes, compressed_image_bytes
 from msfc.wire.packing import pack, unpack
 from msfc.wire.quantizer import FLOAT_BITS, check_bit_depth, dequantize, quantize
 
-Progress = Callable[[int, int], None]
 
-
-class Frame:
+class SourceImage:
     """One image on its way; what several variants need is computed once.
 
     Args:
@@ -126,11 +105,11 @@ class Variant(ABC):
     key: str = ''
     depends: Mapping[str, Any] = MappingProxyType({})
 
-    def prepare(self, frame: Frame) -> None:  # noqa: B027
+    def prepare(self, source: SourceImage) -> None:  # noqa: B027
         """Do what needs no detector; another thread may call this before ``run``."""
 
     @abstractmethod
-    def run(self, frame: Frame) -> Outcome:
+    def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image; call it in ``torch.inference_mode``."""
 
 
@@ -151,9 +130,9 @@ class Uncompressed(Variant):
         if identity:
             self.key, self.depends = 'uncompressed', {'weights': identity}
 
-    def run(self, frame: Frame) -> Outcome:
+    def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""
-        pyramid, sizes = frame.pyramid(self.detector)
+        pyramid, sizes = source.pyramid(self.detector)
         return Outcome(self.detector.infer(pyramid, sizes)[0])
 
 
@@ -186,10 +165,10 @@ class Coded(Variant):
         if identity:
             self.key, self.depends = f'n={self._bits}', {'weights': identity}
 
-    def run(self, frame: Frame) -> Outcome:
+    def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""
-        sizes = frame.batch(self.detector).sizes
-        code = frame.code(self.detector, self._codec)
+        sizes = source.batch(self.detector).sizes
+        code = source.code(self.detector, self._codec)
         data = pack(quantize(code, self._bits).cpu().numpy(), self._bits)
         symbols = unpack(data, code.numel(), self._bits)
         if self._bits != FLOAT_BITS:
@@ -215,9 +194,9 @@ class FeaturesAsJpeg(Variant):
         self.name = f'feature JPEG per {codec.scope}{aligned} q={codec.quality}'
         self.detector, self._codec = detector, codec
 
-    def run(self, frame: Frame) -> Outcome:
+    def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""
-        pyramid, sizes = frame.pyramid(self.detector)
+        pyramid, sizes = source.pyramid(self.detector)
         rebuilt, sent = self._codec.compress(pyramid)
         (found,) = self.detector.infer(rebuilt, sizes)
         return Outcome(found, sent, compressed_feature_bytes(sent))
@@ -236,171 +215,19 @@ class ImageSent(Variant):
         self.name = f'{codec.name} q={quality}'
         self.detector, self._codec, self._quality = detector, codec, quality
 
-    def prepare(self, frame: Frame) -> None:
+    def prepare(self, source: SourceImage) -> None:
         """Encode and decode the image."""
-        frame.sent(self._codec, self._quality)
+        source.sent(self._codec, self._quality)
 
-    def run(self, frame: Frame) -> Outcome:
+    def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""
-        sent, decoded = frame.sent(self._codec, self._quality)
+        sent, decoded = source.sent(self._codec, self._quality)
         batch = self.detector.preprocess([image_to_tensor(decoded)])
         # Results in the camera's pixels, also where a smaller image was sent.
-        sizes = ImageSizes((frame.size,), batch.sizes.valid, batch.sizes.padded)
+        sizes = ImageSizes((source.size,), batch.sizes.valid, batch.sizes.padded)
         (found,) = self.detector.infer(self.detector.extract(batch), sizes)
         encoding = self._codec.name.split()[0].lower()
         return Outcome(found, sent, compressed_image_bytes(sent, encoding))
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a variant reached.
-
-    Attributes:
-        variant: its name.
-        images: number of images.
-        precision: box and mask average precision with bootstrap replicates.
-        payload_bytes: mean per image; None if nothing is sent.
-        message_bytes: mean bytes of the whole message.
-        payload_bpfe: mean payload bits per element of the uncompressed pyramid.
-        bits_per_pixel: mean payload bits per pixel of the source image.
-    """
-
-    variant: str
-    images: int
-    precision: BootstrapResult
-    payload_bytes: float | None
-    message_bytes: float | None
-    payload_bpfe: float | None
-    bits_per_pixel: float | None
-
-    def interval(self, measure: str, confidence: float = CONFIDENCE) -> Interval:
-        """Return one of ``MEASURES`` with its interval."""
-        return self.precision.interval(measure, confidence)
-
-    def to_dict(self, reference: Measurement | None = None) -> dict[str, Any]:
-        """Return JSON-serialisable values; NaN becomes None.
-
-        Args:
-            reference: if given, the differences to it are there too, with paired intervals.
-        """
-        row: dict[str, Any] = {
-            'variant': self.variant,
-            'images': self.images,
-            'payload_bytes': self.payload_bytes,
-            'message_bytes': self.message_bytes,
-            'payload_bpfe': self.payload_bpfe,
-            'bits_per_pixel': self.bits_per_pixel,
-        }
-        for measure in MEASURES:
-            row[measure] = json_interval(self.interval(measure))
-            if reference is not None:
-                row[f'{measure}_change'] = json_interval(
-                    self.precision.difference(reference.precision, measure)
-                )
-        return row
-
-
-def json_interval(interval: Interval) -> dict[str, float | None]:
-    """Return an interval as JSON has it: what is no finite number becomes None."""
-    return {
-        name: value if abs(value) < float('inf') else None
-        for name, value in interval.to_dict().items()
-    }
-
-
-@torch.inference_mode()
-def measure(
-    dataset: CocoDataset,
-    variants: Sequence[Variant],
-    image_ids: Sequence[int] | None = None,
-    journals: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-    replicates: int = 1000,
-    seed: int = 0,
-    progress: Progress | None = None,
-    computed: Progress | None = None,
-) -> list[Measurement]:
-    """Measure variants on the same images.
-
-    Args:
-        dataset: what to measure on; its classes must be the detectors'.
-        variants: what to measure.
-        image_ids: images to measure on; all by default.
-        journals: folder of what is finished, for going on after a break; none is kept by default.
-        settings: all that results depend on besides a variant's name: data set, models, noise.
-            With other settings nothing is taken over from the journals.
-        replicates: bootstrap replicates.
-        seed: of the bootstrap.
-        progress: called with (pairs of image and variant done, pairs in all).
-        computed: called with (variants whose precision and intervals are computed, variants).
-
-    Returns:
-        A measurement per variant, in their order.
-
-    Raises:
-        ValueError: two variants have one name or are the same, the classes differ, or an image is
-            unknown.
-    """
-    names = [variant.name for variant in variants]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f'two variants are named {", ".join(twice)}')
-    files = [
-        journal_path(Path(), variant.key or variant.name, {**(settings or {}), **variant.depends})
-        for variant in variants
-    ]
-    for index, path in enumerate(files):
-        first = files.index(path)
-        if first < index:
-            raise ValueError(f'{names[first]} and {names[index]} are the same: leave one out')
-    for variant in variants:
-        if tuple(variant.detector.class_names) != dataset.class_names:
-            raise ValueError(
-                f'{variant.name}: the detector knows {", ".join(variant.detector.class_names)}; '
-                f'the data set has {", ".join(dataset.class_names)}'
-            )
-        variant.detector.eval()
-        if variant.detector.device.type == 'cpu':
-            variant.detector.to(memory_format=torch.channels_last)  # faster there
-    places = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
-    chosen = sorted(places if image_ids is None else set(image_ids))
-    unknown = [image_id for image_id in chosen if image_id not in places]
-    if unknown:
-        raise ValueError(f'the data set has no image {unknown[0]}')
-
-    with ExitStack() as stack:
-        folder = journals or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        books = [
-            stack.enter_context(Journal(folder / path)) for path in files
-        ]
-        # Encoders keep one core busy each; the detector works on what they have finished.
-        pool = ThreadPoolExecutor(os.cpu_count())
-        stack.callback(pool.shutdown, cancel_futures=True)
-        done = sum(str(k) in book for k in chosen for book in books)
-        if progress:
-            progress(done, len(chosen) * len(books))
-        for image_id in chosen:
-            todo = [
-                (variant, book)
-                for variant, book in zip(variants, books, strict=True)
-                if str(image_id) not in book
-            ]
-            if not todo:
-                continue
-            frame = Frame(image_id, dataset.read_image(places[image_id]))
-            prepared = [pool.submit(variant.prepare, frame) for variant, _ in todo]
-            for (variant, book), ready in zip(todo, prepared, strict=True):
-                ready.result()
-                book.write(str(image_id), _record(variant, frame, dataset.category_ids))
-                done += 1
-                if progress:
-                    progress(done, len(chosen) * len(books))
-        measured = []
-        for name, book in zip(names, books, strict=True):
-            measured.append(_measurement(name, book, dataset, chosen, replicates, seed))
-            if computed:
-                computed(len(measured), len(books))
-        return measured
 
 
 def network_size(detector: SplitDetector) -> Callable[[Size], Size]:
@@ -414,56 +241,3 @@ def network_size(detector: SplitDetector) -> Callable[[Size], Size]:
         return known[size]
 
     return of
-
-
-def replicates_of(
-    measurements: Sequence[Measurement], measure_name: str
-) -> NDArray[np.float64]:
-    """Return the bootstrap replicates of several measurements, S x B."""
-    return np.stack([entry.precision.replicates[measure_name] for entry in measurements])
-
-
-def _record(variant: Variant, frame: Frame, category_ids: Sequence[int]) -> dict[str, Any]:
-    """Return what the journal has of an image."""
-    outcome = variant.run(frame)
-    record: dict[str, Any] = {
-        'results': to_coco_results(frame.image_id, outcome.instances, category_ids),
-        'payload_bytes': outcome.payload_bytes,
-        'message_bytes': outcome.message_bytes,
-    }
-    if outcome.payload_bytes is not None:
-        # Against the pyramid of the camera's image, whatever size was sent.
-        padded = frame.batch(variant.detector).sizes.padded
-        record['payload_bpfe'] = payload_bpfe(
-            outcome.payload_bytes,
-            variant.detector.pyramid_sizes(padded),
-            variant.detector.feature_channels,
-        )
-        record['bits_per_pixel'] = bits_per_pixel(outcome.payload_bytes, frame.size)
-    return record
-
-
-def _measurement(
-    name: str,
-    book: Journal,
-    dataset: CocoDataset,
-    image_ids: Sequence[int],
-    replicates: int,
-    seed: int,
-) -> Measurement:
-    records = [book[str(image_id)] for image_id in image_ids]
-
-    def mean(key: str) -> float | None:
-        values = [record[key] for record in records if record.get(key) is not None]
-        return sum(values) / len(values) if values else None
-
-    results = [result for record in records for result in record['results']]
-    return Measurement(
-        variant=name,
-        images=len(image_ids),
-        precision=bootstrap_precision(dataset.coco, results, image_ids, replicates, seed),
-        payload_bytes=mean('payload_bytes'),
-        message_bytes=mean('message_bytes'),
-        payload_bpfe=mean('payload_bpfe'),
-        bits_per_pixel=mean('bits_per_pixel'),
-    )

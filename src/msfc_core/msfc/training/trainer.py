@@ -23,9 +23,10 @@ from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.data import CocoDataset
 from msfc.detectors import build_detector
 from msfc.detectors.base import SplitDetector
-from msfc.evaluation.evaluate import Figures, evaluate_model
+from msfc.evaluation.evaluate import ModelMetrics, evaluate_model
 from msfc.model import SplitModel
 from msfc.model_file import describe_model, load_model, save_model
+from msfc.progress import StageProgress
 from msfc.training.batches import Batch, TrainingBatches, iteration_seed
 from msfc.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from msfc.training.experiment import Experiment, Step
@@ -33,10 +34,7 @@ from msfc.training.interrupt import deferred_interrupt
 from msfc.training.log import append_log, plot_curves, rewind_log
 from msfc.types import Pyramid
 
-Progress = Callable[[str, int, int, dict[str, float]], None]
-"""Called with what is done, how much of it is done, how much there is, and the latest losses."""
-
-Report = Callable[[str, list[Figures]], None]
+Report = Callable[[str, list[ModelMetrics]], None]
 """Called with a step's name and its figures on the validation split."""
 
 CHECKPOINT = 'checkpoint.safetensors'
@@ -203,7 +201,7 @@ class Trainer:
         fabric: Fabric,
         workers: int = 1,
         checkpoint_every: float = 120.0,
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
         report: Report | None = None,
         log_every: int = 20,
         detector: SplitDetector | None = None,

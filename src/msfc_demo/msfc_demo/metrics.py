@@ -38,7 +38,7 @@ class ShownFrame:
     sent: SentMessage
 
 
-class Figures:
+class DemoMetrics:
     """Collects the figures of the decoded frames."""
 
     def __init__(self) -> None:

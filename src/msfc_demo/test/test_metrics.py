@@ -10,9 +10,9 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 from msfc_msgs.msg import Instance, InstanceArray
 from rich.console import Console
 
-from msfc_demo.figures import Figures
+from msfc_demo.media import write_contact_sheet, write_video
+from msfc_demo.metrics import DemoMetrics
 from msfc_demo.monitor import FrameRecord, SentMessage, decode_jpeg, encode_jpeg
-from msfc_demo.pictures import write_clip, write_contact_sheet
 
 STAGES = {'preprocess': 0.001, 'backbone': 0.1, 'encode': 0.01, 'pack': 0.002}
 
@@ -46,7 +46,7 @@ def show(renderable):
 
 @pytest.fixture
 def figures():
-    figures = Figures()
+    figures = DemoMetrics()
     for k in range(5):
         figures.add(record(k))
     figures.captured = figures.sent = 6
@@ -83,7 +83,7 @@ def test_table_and_lines(figures):
 
 
 def test_without_a_frame():
-    figures = Figures()
+    figures = DemoMetrics()
     values = json.loads(json.dumps(figures.to_json(), allow_nan=False))
     assert values['frames_decoded'] == 0
     assert values['mask_map'] is values['c_prime'] is values['latency_ms']['p50'] is None
@@ -101,7 +101,7 @@ def test_pictures(figures, tmp_path, count):
     sheet = tmp_path / 'sheet.jpg'
     write_contact_sheet(sheet, figures.frames[:count], ['ball'])
     assert cv2.imread(str(sheet)).std() > 10
-    clip = write_clip(tmp_path, 'clip', figures.frames[:count], ['ball'])
+    clip = write_video(tmp_path, 'clip', figures.frames[:count], ['ball'])
     capture = cv2.VideoCapture(str(clip))
     read = 0
     while capture.read()[0]:
@@ -113,7 +113,7 @@ def test_clip_without_a_video_codec(figures, tmp_path, monkeypatch):
     from PIL import Image
 
     monkeypatch.setattr(cv2.VideoWriter, 'isOpened', lambda self: False)
-    clip = write_clip(tmp_path, 'clip', figures.frames, ['ball'])
+    clip = write_video(tmp_path, 'clip', figures.frames, ['ball'])
     assert [path.name for path in tmp_path.iterdir()] == ['clip.webp'] == [clip.name]
     with Image.open(clip) as picture:
         assert picture.n_frames == 5

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from msfc.visualization import draw_instances
-from msfc_demo.figures import ShownFrame
+from msfc_demo.metrics import ShownFrame
 from msfc_demo.monitor import decode_jpeg
 from msfc_ros.messages import instances_from_message
 
@@ -87,7 +87,7 @@ def write_contact_sheet(
     path.write_bytes(bytes(cv2.imencode(path.suffix, np.vstack(rows))[1]))
 
 
-def write_clip(
+def write_video(
     folder: Path, name: str, frames: Sequence[ShownFrame], class_names: Sequence[str]
 ) -> Path:
     """Write all frames as a clip: MP4 where OpenCV can, else animated WebP.

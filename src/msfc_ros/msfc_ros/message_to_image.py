@@ -23,7 +23,7 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 from sensor_msgs.msg import CompressedImage, Image
 
-from msfc_ros.image_messages import image_to_message
+from msfc_ros.image_to_message import image_to_message
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from PIL import Image as PillowImage
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from msfc_ros import image_conversion
-from msfc_ros.image_conversion import (
+from msfc_ros import message_to_image
+from msfc_ros.image_to_message import image_to_message, to_bytes_field
+from msfc_ros.message_to_image import (
     CONVERTER,
     ENCODINGS,
     INTERLEAVED,
@@ -27,7 +28,6 @@ from msfc_ros.image_conversion import (
     image_to_bgr,
     to_bgr,
 )
-from msfc_ros.image_messages import image_to_message, to_bytes_field
 
 RNG = np.random.default_rng(0)
 
@@ -228,9 +228,9 @@ def test_both_converters_give_the_same_pixels(name, monkeypatch):
     from rosbags.image import image_to_cvimage
 
     message, _ = make(name, padding=4)
-    monkeypatch.setattr(image_conversion, '_convert', image_to_cvimage)
+    monkeypatch.setattr(message_to_image, '_convert', image_to_cvimage)
     by_rosbags = image_to_bgr(message)
-    monkeypatch.setattr(image_conversion, '_convert', like_cv_bridge)
+    monkeypatch.setattr(message_to_image, '_convert', like_cv_bridge)
     np.testing.assert_array_equal(image_to_bgr(message), by_rosbags)
 
 
