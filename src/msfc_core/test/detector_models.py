@@ -88,13 +88,13 @@ class TorchvisionKit:
                 labels=found['labels'] - 1,
                 masks=found['masks'].squeeze(1) > 0.5,
             )
-            for found in detector.model([image / 255 for image in images])
+            for found in detector.model(images)
         ]
 
     def unsplit_losses(self, detector, images, targets):
         """Return the losses of torchvision's own model."""
         return detector.model(
-            [image / 255 for image in images],
+            images,
             [
                 {
                     'boxes': target.boxes,

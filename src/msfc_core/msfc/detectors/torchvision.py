@@ -16,7 +16,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
-from torchvision.models.detection.transform import resize_boxes
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from msfc.detectors.base import SplitDetector
@@ -111,8 +111,7 @@ class TorchvisionDetector(SplitDetector):
 
     def preprocess(self, images: Sequence[Tensor]) -> ImageBatch:
         """Resize, normalise and pad images; see :meth:`SplitDetector.preprocess`."""
-        scaled = [image.to(self.device).float() / 255 for image in images]
-        batch, _ = self.model.transform(scaled)
+        batch, _ = self.model.transform([image.to(self.device) for image in images])
         return _batch(batch, images)
 
     def extract(self, batch: ImageBatch) -> Pyramid:
@@ -145,7 +144,6 @@ class TorchvisionDetector(SplitDetector):
         """Compute Mask R-CNN's losses; the detector must be in training mode."""
         if not self.training:
             raise RuntimeError('losses need the detector in training mode: call train() first')
-        scaled = [image.to(self.device).float() / 255 for image in images]
         truth = [
             {
                 'boxes': target.boxes.to(self.device),
@@ -154,7 +152,9 @@ class TorchvisionDetector(SplitDetector):
             }
             for target in targets
         ]
-        image_list, truth = self.model.transform(scaled, truth)
+        image_list, truth = self.model.transform(
+            [image.to(self.device) for image in images], truth
+        )
         pyramid = self.extract(_batch(image_list, images))
         features = _torchvision_names(hook(pyramid) if hook else pyramid)
         proposals, rpn_losses = self.model.rpn(image_list, features, truth)
@@ -162,6 +162,90 @@ class TorchvisionDetector(SplitDetector):
             features, proposals, image_list.image_sizes, truth
         )
         return {**rpn_losses, **head_losses}
+
+
+class ResizeFirst(GeneralizedRCNNTransform):
+    """torchvision's transform of uint8 images, resized before they are normalised.
+
+    torchvision normalises at full resolution, in float. Here only the pixels that the smaller image
+    is made of are touched: both steps are linear, and the input agrees with torchvision's to 1e-4
+    of a standard deviation. An edge is one pixel long at least.
+    """
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Leave the image as it is: :meth:`resize` normalises."""
+        if image.dtype != torch.uint8:
+            raise TypeError(f'images are uint8, not {image.dtype}')
+        return image
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Resize and normalise an image, and resize its ground truth.
+
+        Args:
+            image: 3 x H x W uint8 RGB.
+            target: ``boxes`` K x 4 and ``masks`` K x H x W uint8, in its pixels.
+
+        Returns:
+            3 x h x w float32, and the target in its pixels.
+        """
+        source = (int(image.shape[-2]), int(image.shape[-1]))
+        size = self.size_of(source)
+        mean, std = (
+            255 * torch.tensor(values, device=image.device)[:, None, None]
+            for values in (self.image_mean, self.image_std)
+        )
+        resized = (_interpolate(image, size) - mean) / std
+        if target is not None:
+            target = {**target, 'boxes': resize_boxes(target['boxes'], source, size)}
+            if 'masks' in target:
+                masks = F.interpolate(target['masks'][:, None].float(), size)
+                target['masks'] = masks[:, 0].byte()
+        return resized, target
+
+    def size_of(self, source: Size) -> Size:
+        """Return the network input's size without padding, of an image of some size."""
+        scale = min(self.min_size[-1] / min(source), self.max_size / max(source))
+        # As F.interpolate rounds it.
+        return (max(int(source[0] * scale), 1), max(int(source[1] * scale), 1))
+
+
+def _interpolate(image: Tensor, size: Size) -> Tensor:
+    """Resize an image bilinearly, as ``F.interpolate`` does, in memory of the result's order.
+
+    Args:
+        image: C x H x W uint8.
+        size: h, w of the result.
+
+    Returns:
+        C x h x w float32, 0 to 255.
+    """
+    pixels = image.permute(1, 2, 0)
+    if pixels.shape[:2] == size:
+        return image.float()
+    (top, bottom, down), (left, right, across) = (
+        _neighbours(length, wanted, image.device)
+        for length, wanted in zip(pixels.shape[:2], size, strict=True)
+    )
+    across = across[:, None]
+    upper, lower = (
+        torch.lerp(
+            rows.index_select(1, left).float(), rows.index_select(1, right).float(), across
+        )
+        for rows in (pixels.index_select(0, top), pixels.index_select(0, bottom))
+    )
+    return torch.lerp(upper, lower, down[:, None, None]).permute(2, 0, 1)
+
+
+def _neighbours(
+    length: int, wanted: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pixels before and after each new one along an axis, and the latter's share."""
+    places = (torch.arange(wanted, device=device, dtype=torch.float32) + 0.5) * (length / wanted)
+    places = (places - 0.5).clamp(0, length - 1)
+    before = places.long()
+    return before, (before + 1).clamp(max=length - 1), places - before
 
 
 def _build(config: TorchvisionConfig) -> MaskRCNN:
@@ -181,7 +265,7 @@ def _build(config: TorchvisionConfig) -> MaskRCNN:
     def pool(size: int) -> MultiScaleRoIAlign:
         return MultiScaleRoIAlign(levels, size, config.sampling_ratio)
 
-    return MaskRCNN(
+    model = MaskRCNN(
         BackboneWithFPN(resnet, layers, widths, channels),
         min_size=config.min_size,
         max_size=config.max_size,
@@ -200,6 +284,11 @@ def _build(config: TorchvisionConfig) -> MaskRCNN:
         mask_head=MaskRCNNHeads(channels, [channels] * config.mask_head_layers, 1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )
+    theirs = model.transform
+    model.transform = ResizeFirst(
+        config.min_size, config.max_size, theirs.image_mean, theirs.image_std
+    )
+    return model
 
 
 def _in_single_precision(module: nn.Module, inputs: Any, outputs: Any) -> Any:
