@@ -11,14 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pycocotools import mask as coco_mask
 
+from bad_annotations import BAD_ANNOTATIONS, HEIGHT, WIDTH
 from msfc.data import CocoDataset
-from msfc.data.coco_subset import _decode_counts, annotation_fault, write_subset
+from msfc.data.coco_subset import write_subset
 
-HEIGHT, WIDTH = 40, 50
 POLYGON = [5.0, 5.0, 20.0, 5.0, 20.0, 15.0, 5.0, 15.0]
 
 
@@ -176,37 +173,6 @@ def test_another_folder_of_images_takes_the_place_of_the_first(
     assert CocoDataset(tmp_path / 'out', 'val')[0].image.shape == (3, HEIGHT, WIDTH)
 
 
-def runs(counts: Any, size: tuple[int, int] = (HEIGHT, WIDTH)) -> dict[str, Any]:
-    return {'segmentation': {'size': list(size), 'counts': counts}}
-
-
-BAD_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
-    ({'image_id': 7}, 'no such image'),
-    ({'category_id': 9}, 'no such category'),
-    ({'bbox': None}, 'the box is not four numbers'),
-    ({'bbox': [1, 2, 3]}, 'the box is not four numbers'),
-    ({'bbox': [1, 2, 3, float('nan')]}, 'the box is not four numbers'),
-    ({'bbox': [1, 2, 0, 5]}, 'the box is empty'),
-    ({'bbox': [40, 2, 20, 5]}, 'the box leaves the image'),
-    ({'bbox': [-5, 2, 20, 5]}, 'the box leaves the image'),
-    ({'segmentation': None}, 'there is no mask'),
-    ({'segmentation': []}, 'the mask is empty'),
-    ({'segmentation': [[1, 2, 3, 4]]}, 'a polygon has no three corners'),
-    ({'segmentation': [[1, 2, 3, 4, 5, 6, 7]]}, 'a polygon has no three corners'),
-    ({'segmentation': [['a'] * 6]}, 'the mask is no list of polygons'),
-    ({'segmentation': [[5, 5, 20, 5, 20, 1e9]]}, 'a polygon leaves the image'),
-    ({'segmentation': [[5, 5, -60, 5, 20, 15]]}, 'a polygon leaves the image'),
-    (runs([12], (3, 4)), "the mask has not its image's size"),
-    ({'segmentation': {'size': 5, 'counts': [2000]}}, "the mask has not its image's size"),
-    (runs([12]), 'the run lengths do not fill the image'),
-    (runs([2000]), 'the mask is empty'),
-    (runs([-1, 2001]), 'the run lengths are not counts'),
-    (runs('~~~~'), 'the run lengths are not counts'),
-    (runs('P'), 'the run lengths are not counts'),
-    (runs('55'), 'the run lengths do not fill the image'),
-]
-
-
 @pytest.mark.parametrize(('changes', 'reason'), BAD_ANNOTATIONS)
 def test_bad_annotations_are_named(
     mini: Miniature, tmp_path: Path, changes: dict[str, Any], reason: str
@@ -229,10 +195,18 @@ def test_crowds_are_kept_and_counted(mini: Miniature, tmp_path: Path) -> None:
     assert (report.objects, report.crowds, report.problems) == (10, 1, {})
 
 
-def test_twice_the_same_id(mini: Miniature, tmp_path: Path) -> None:
-    mini.add(100, 1, id=1)
+def test_objects_of_one_id_are_kept_and_numbered_anew(mini: Miniature, tmp_path: Path) -> None:
+    boxes = [entry['bbox'] for entry in mini.data['annotations']]
+    for entry in mini.data['annotations']:
+        entry['id'] = 1
     report = mini.write(tmp_path / 'out')
-    assert report.problems == {'annotation: the id is there twice': 1}
+    assert (report.objects, report.problems) == (len(boxes), {})
+    entries = written(tmp_path / 'out')['annotations']
+    assert [entry['id'] for entry in entries] == list(range(1, len(boxes) + 1))
+    assert sorted(entry['bbox'] for entry in entries) == sorted(boxes)
+
+
+def test_twice_the_same_category(mini: Miniature, tmp_path: Path) -> None:
     mini.data['categories'].append({'id': 3, 'name': 'cart'})
     with pytest.raises(ValueError, match='category id 3 is there twice'):
         mini.write(tmp_path / 'out')
@@ -278,22 +252,50 @@ def test_wrong_files_are_refused(mini: Miniature, tmp_path: Path) -> None:
             write_subset(mini.file, mini.images, tmp_path / 'out', 'val')
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(0, 1))
-def test_run_lengths_are_read_as_pycocotools_does(
-    height: int, width: int, seed: int, share: float
+@pytest.mark.parametrize(
+    'name', ['annotations/instances_val.json', 'val/000000000100.jpg', 'val/photo.jpg', 'val',
+             'report_val.json', 'problems_val.csv'],
+)
+def test_what_others_made_is_not_overwritten(
+    mini: Miniature, tmp_path: Path, name: str
 ) -> None:
-    mask = np.random.default_rng(seed).random((height, width)) < share
-    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    runs = _decode_counts(rle['counts'].decode())
-    assert runs is not None
-    flat = np.repeat(np.arange(len(runs)) % 2, runs)
-    assert flat.reshape(width, height).T.tolist() == mask.astype(int).tolist()
-    entry = {
-        'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 1, 1],
-        'segmentation': {'size': [height, width], 'counts': rle['counts'].decode()},
-    }
-    image = {'height': height, 'width': width}
-    assert annotation_fault(entry, image, {1}) == (None if mask.any() else 'the mask is empty')
+    path = tmp_path / 'out' / name
+    path.parent.mkdir(parents=True)
+    path.write_text('mine')
+    with pytest.raises(ValueError, match=r'msfc data coco.*: choose another output or'):
+        mini.write(tmp_path / 'out')
+    assert path.read_text() == 'mine'
+    assert [k for k in (tmp_path / 'out').rglob('*') if k.is_file()] == [path]
+
+
+def test_annotations_that_were_edited_are_not_overwritten(
+    mini: Miniature, tmp_path: Path
+) -> None:
+    mini.write(tmp_path / 'out')
+    path = tmp_path / 'out' / 'annotations' / 'instances_val.json'
+    path.write_text(path.read_text() + ' ')
+    with pytest.raises(ValueError, match='is not as msfc data coco wrote it'):
+        mini.write(tmp_path / 'out')
+    path.unlink()
+    mini.write(tmp_path / 'out')
+
+
+def test_images_may_lie_where_they_belong_and_stay(mini: Miniature, tmp_path: Path) -> None:
+    mini.save()
+    home = mini.images.parent
+    name = mini.data['images'][0]['file_name']
+    other = tmp_path / 'elsewhere.json'
+    mini.file.rename(other)
+    write_subset(other, mini.images, home, 'val2017')
+    assert len(CocoDataset(home, 'val2017')) == 6
+    again = tmp_path / 'again'
+    again.mkdir()
+    for path in mini.images.iterdir():
+        (again / path.name).write_bytes(path.read_bytes() + b'\xff\xd9')
+    before = (mini.images / name).read_bytes()
+    with pytest.raises(ValueError, match='val2017 was not made by'):
+        write_subset(other, again, home, 'val2017')
+    assert (mini.images / name).read_bytes() == before
 
 
 @pytest.mark.skipif(

@@ -105,12 +105,18 @@ def test_a_missing_image_is_named(data, tmp_path):
 
 
 def test_an_image_of_another_size_than_annotated_is_named(data, tmp_path):
-    root = edit(data, tmp_path, lambda content: content['images'][0].update(height=50))
+    def change(content):
+        content['images'][0].update(height=HEIGHT + 9)
+        content['annotations'] = [  # run lengths would tell of it when the file is opened
+            entry for entry in content['annotations'] if isinstance(entry['segmentation'], list)
+        ]
+
+    root = edit(data, tmp_path, change)
     dataset = CocoDataset(root, 'val')
     # Masks of another size than the annotations' would count as never found.
     for read in (dataset.__getitem__, dataset.read_image):
         with pytest.raises(
-            ValueError, match=rf'000\.png is {WIDTH} x {HEIGHT} pixels.*{WIDTH} x 50'
+            ValueError, match=rf'000\.png is {WIDTH} x {HEIGHT} pixels.*{WIDTH} x {HEIGHT + 9}'
         ):
             read(0)
 
@@ -188,11 +194,11 @@ def test_what_other_programs_leave_out_is_added(data, tmp_path):
 @pytest.mark.parametrize(('change', 'words'), [
     (lambda content: content['images'].append(content['images'][0]), 'id 5 is there twice in im'),
     (lambda content: content['categories'].append(content['categories'][0]), 'twice in categ'),
-    (lambda content: content['annotations'][0].pop('bbox'), 'annotation 1 has no box'),
-    (lambda content: content['annotations'][0].update(bbox=[1, 2, 3]), 'annotation 1 has no box'),
-    (lambda content: content['annotations'][0].update(bbox=['1'] * 4), 'annotation 1 has no box'),
-    (lambda content: content['annotations'][0].pop('segmentation'), 'annotation 1 has no mask'),
-    (lambda content: content['annotations'][0].update(category_id=4), 'has no category of the'),
+    (lambda content: content['annotations'][0].pop('bbox'), 'the box is not four numbers'),
+    (lambda content: content['annotations'][0].update(bbox=[1, 2, 3]), 'not four numbers'),
+    (lambda content: content['annotations'][0].update(bbox=['1'] * 4), 'not four numbers'),
+    (lambda content: content['annotations'][0].pop('segmentation'), 'there is no mask'),
+    (lambda content: content['annotations'][0].update(category_id=4), 'no such category'),
 ])
 def test_entries_of_no_use_are_named(data, tmp_path, change, words):
     with pytest.raises(ValueError, match=rf'instances_val\.json: .*{words}.*: msfc data coco'):

@@ -7,10 +7,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from msfc.simulation import dataset as module
 from msfc.simulation.dataset import write_dataset
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.scene import FRAMES_PER_SCENE, MIN_MASK_AREA, SPLITS, WORLD_VERSION
-from msfc_sim import dataset as module
 
 COUNTS = {'train': FRAMES_PER_SCENE + 2, 'val': 1}
 
@@ -105,3 +105,13 @@ def test_two_worlds_are_not_mixed(tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'WORLD_VERSION', WORLD_VERSION + 1)
     with pytest.raises(ValueError, match=f'scenes of world version {WORLD_VERSION}, and this is'):
         write_dataset(tmp_path, {'train': 0})
+
+
+@pytest.mark.parametrize('name', ['val/photo.png', 'annotations/instances_val.json', 'val'])
+def test_what_others_made_is_not_overwritten(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('mine')
+    with pytest.raises(ValueError, match='was not made by msfc data tabletop: choose another'):
+        write_dataset(tmp_path, {'val': 1})
+    assert [k for k in tmp_path.rglob('*') if k.is_file()] == [path]

@@ -17,8 +17,18 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from msfc.data.annotations import (
+    EMPTY_BOX,
+    NO_IMAGE,
+    annotation_fault,
+    is_empty_box,
+    make_ids_unique,
+)
 from msfc.data.files import is_cut_off
 from msfc.types import Targets
+
+MAX_SIDE = 2**20
+"""Pixels of an image's side at most: OpenCV reads no larger ones."""
 
 _NEEDED = {
     'images': ('id', 'file_name', 'height', 'width'),
@@ -78,12 +88,20 @@ def read_coco(path: Path) -> dict[str, Any]:
             if lacking:
                 raise ValueError(f'{where}: an entry of {part} has no {", ".join(lacking)}')
             for name in needed:
+                entry[name] = _whole(entry[name])
                 if name.endswith('id') and not isinstance(entry[name], (int, str)):
                     raise ValueError(f'{where}: an entry of {part} has the {name} {entry[name]!r}')
     for entry in data['images']:
         for side in ('height', 'width'):
-            if not isinstance(entry[side], int) or entry[side] < 1:
-                raise ValueError(f'{where}: an image has the {side} {entry[side]!r}')
+            entry[side] = _whole(entry[side])
+            if not isinstance(entry[side], int) or not 1 <= entry[side] <= MAX_SIDE:
+                raise ValueError(
+                    f'{where}: image {entry["file_name"]} has the {side} {entry[side]!r}'
+                )
+    for entry in data['annotations']:
+        mask = entry.get('segmentation')
+        if isinstance(mask, dict) and isinstance(mask.get('size'), list):
+            mask['size'] = [_whole(side) for side in mask['size']]
     return data
 
 
@@ -91,9 +109,8 @@ def read_annotations(path: Path) -> COCO:
     """Read a COCO annotation file to train and to measure with, without pycocotools' chatter.
 
     What pycocotools needs and other programs leave out is added: ``iscrowd`` (0) and ``area`` (the
-    box's; the figures taken here are of all sizes together). Where annotations' ids are not unique
-    whole numbers above 0 they are numbered anew: pycocotools takes an object of id 0 for one that
-    was never found, and of two of one id it loses one.
+    box's; the figures taken here are of all sizes together). Annotations' ids are made unique.
+    Objects whose box is empty count as never found, and are not trained on.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -110,34 +127,51 @@ def read_annotations(path: Path) -> COCO:
         twice = [key for key, count in ids.items() if count > 1]
         if twice:
             raise ValueError(f'{path}: id {twice[0]} is there twice in {part}: {advice}')
-    known = {entry['id'] for entry in data['categories']}
+    _check_annotations(data, path, advice)
     for entry in data['annotations']:
-        box = entry.get('bbox')
-        if entry['category_id'] not in known:
-            fault = 'no category of the file'
-        elif not (
-            isinstance(box, list)
-            and len(box) == 4
-            and all(isinstance(side, (int, float)) for side in box)
-        ):
-            fault = 'no box'
-        elif not isinstance(entry.get('segmentation'), (list, dict)):
-            fault = 'no mask'
-        else:
-            entry['iscrowd'] = int(bool(entry.get('iscrowd')))
-            if not isinstance(entry.get('area'), (int, float)):
-                entry['area'] = box[2] * box[3]
-            continue
-        raise ValueError(f'{path}: annotation {entry["id"]} has {fault}: {advice}')
-    ids = Counter(entry['id'] for entry in data['annotations'])
-    if any(count > 1 or not isinstance(key, int) or key < 1 for key, count in ids.items()):
-        for number, entry in enumerate(data['annotations'], start=1):
-            entry['id'] = number
+        entry['iscrowd'] = int(bool(entry.get('iscrowd')))
+        if not _is_finite(entry.get('area')):
+            entry['area'] = entry['bbox'][2] * entry['bbox'][3]
+    make_ids_unique(data['annotations'])
     coco = COCO()
     coco.dataset = data
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
+
+
+def _check_annotations(data: dict[str, Any], path: Path, advice: str) -> None:
+    """Refuse annotations that cannot be used, and leave out those of images that are not there.
+
+    Raises:
+        ValueError: there are some; names the first.
+    """
+    images = {entry['id']: entry for entry in data['images']}
+    categories = {entry['id'] for entry in data['categories']}
+    used, faults = [], []
+    for entry in data['annotations']:
+        fault = annotation_fault(entry, images.get(entry['image_id']), categories)
+        if fault is None or fault == EMPTY_BOX:
+            used.append(entry)
+        elif fault != NO_IMAGE:
+            faults.append((entry, fault))
+    if faults:
+        (entry, fault), *others = faults
+        more = f' ({len(others):,} more are of no use)' if others else ''
+        raise ValueError(
+            f'{path}: annotation {entry["id"]} of image '
+            f'{images[entry["image_id"]]["file_name"]}: {fault}{more}: {advice}'
+        )
+    data['annotations'] = used
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number that was written as a float as an int, all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < float('inf')
 
 
 class CocoDataset(Dataset[Example]):
@@ -169,7 +203,7 @@ class CocoDataset(Dataset[Example]):
         return [
             annotation
             for annotation in self.coco.imgToAnns[image_id]
-            if not annotation.get('iscrowd') and min(annotation['bbox'][2:]) > 0
+            if not annotation.get('iscrowd') and not is_empty_box(annotation['bbox'])
         ]
 
     def __len__(self) -> int:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
+from msfc.data.annotations import annotation_fault, make_ids_unique
 from msfc.data.coco import read_coco
 from msfc.data.files import hash_of, image_size, is_cut_off, place_image, write_list
+from msfc.data.ownership import annotation_path, claim_split, write_annotations
 from msfc.journal import Journal, journal_path, write_atomically
 from msfc.progress import Progress
-
-BOX_SLACK = 1.0  # pixels that a box may be out of its image: COCO's own are, by rounding
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,8 @@ def write_subset(
     (:func:`msfc.data.files.is_cut_off`); of annotations, ids, box and mask.
 
     The images of a subset are those with the least hash of their file name, so that a larger
-    subset has all images of a smaller one. Category and image ids stay as they are. A run that
-    was broken off goes on where it ended.
+    subset has all images of a smaller one. Ids stay as they are, but for those of annotations that
+    are not unique. A run that was broken off goes on where it ended.
 
     Args:
         annotations: such as ``instances_val2017.json``.
@@ -115,12 +112,15 @@ def write_subset(
     Raises:
         FileNotFoundError: the annotation file or the folder is missing.
         ValueError: it is not a COCO annotation file, a class is unknown, no image is left, or the
-            output would overwrite the input.
+            output would overwrite the input, or what this did not write.
     """
     data = read_coco(annotations)
-    target = output / 'annotations' / f'instances_{split}.json'
+    target = annotation_path(output, split)
     _check_request(annotations, images, target, count)
     categories = _choose(data['categories'], class_names)
+    claim_split(
+        output, split, 'msfc data coco', images, (f'report_{split}.json', f'problems_{split}.csv')
+    )
     problems: list[Problem] = []
     sound, objects = _sound_entries(data, {entry['id'] for entry in categories}, problems)
     if keep_empty is None:
@@ -137,9 +137,10 @@ def write_subset(
         raise ValueError(f'no usable image is left of {annotations} and {images}')
     written.sort(key=lambda entry: str(entry['id']).zfill(20))
     entries = [entry for image in written for entry in objects.get(image['id'], [])]
+    make_ids_unique(entries)
     result: dict[str, Any] = {key: data[key] for key in ('info', 'licenses') if key in data}
     result |= {'images': written, 'annotations': entries, 'categories': categories}
-    write_atomically(target, json.dumps(result, separators=(',', ':')))
+    write_annotations(output, split, result)
     report = _make_report(data, result, problems)
     _write_report(output, split, report, problems)
     return report
@@ -170,11 +171,11 @@ def _sound_entries(
         kept: ids of the categories.
         problems: what is wrong is added here.
     """
-    sound = _unique(data['images'], 'image', 'file_name', problems)
+    sound = _unique_images(data['images'], problems)
     by_id = {entry['id']: entry for entry in sound}
     categories = {entry['id'] for entry in data['categories']}
     objects: dict[Any, list[dict[str, Any]]] = {}
-    for entry in _unique(data['annotations'], 'annotation', 'id', problems):
+    for entry in data['annotations']:
         reason = annotation_fault(entry, by_id.get(entry['image_id']), categories)
         if reason:
             problems.append(Problem('annotation', str(entry['id']), reason))
@@ -209,101 +210,6 @@ def _make_report(
     )
 
 
-def annotation_fault(
-    entry: dict[str, Any], image: dict[str, Any] | None, categories: set[Any]
-) -> str | None:
-    """Return what is wrong with an annotation, or None.
-
-    Args:
-        entry: the annotation.
-        image: its image's entry, None if there is none.
-        categories: ids that there are.
-    """
-    if image is None:
-        return 'no such image'
-    if entry['category_id'] not in categories:
-        return 'no such category'
-    box = entry.get('bbox')
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return 'the box is not four numbers'
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        return 'the box is empty'
-    rows, columns = image['height'], image['width']
-    if (
-        min(x, y) < -BOX_SLACK
-        or x + width > columns + BOX_SLACK
-        or y + height > rows + BOX_SLACK
-    ):
-        return 'the box leaves the image'
-    return _segmentation_fault(entry.get('segmentation'), rows, columns)
-
-
-def _segmentation_fault(segmentation: Any, rows: int, columns: int) -> str | None:
-    if isinstance(segmentation, list):
-        if not segmentation:
-            return 'the mask is empty'
-        for polygon in segmentation:
-            if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
-                return 'the mask is no list of polygons'
-            if len(polygon) < 6 or len(polygon) % 2:
-                return 'a polygon has no three corners'
-            # pycocotools draws the whole outline, however far out it is.
-            for numbers, side in ((polygon[::2], columns), (polygon[1::2], rows)):
-                if min(numbers) < -side or max(numbers) > 2 * side:
-                    return 'a polygon leaves the image'
-        return None
-    if not isinstance(segmentation, dict) or not {'size', 'counts'} <= set(segmentation):
-        return 'there is no mask'
-    if segmentation['size'] != [rows, columns]:
-        return "the mask has not its image's size"
-    counts = segmentation['counts']
-    if isinstance(counts, list):
-        if not all(isinstance(run, int) and run >= 0 for run in counts):
-            return 'the run lengths are not counts'
-        if sum(counts) != rows * columns:
-            return 'the run lengths do not fill the image'
-        return None if sum(counts[1::2]) else 'the mask is empty'
-    runs = _decode_counts(counts)
-    if runs is None or min(runs, default=-1) < 0:
-        return 'the run lengths are not counts'
-    if sum(runs) != rows * columns:
-        return 'the run lengths do not fill the image'
-    return None if coco_mask.area(segmentation) else 'the mask is empty'
-
-
-def _decode_counts(text: Any) -> list[int] | None:
-    """Return COCO's compressed run lengths, or None if they are broken.
-
-    pycocotools would read beyond a broken text, so it is looked at first. Five bits per
-    character, the sixth says that more follow; from the third run on, differences to the last but
-    one.
-    """
-    if not isinstance(text, str) or not text.isascii():
-        return None
-    runs: list[int] = []
-    value, shift, open_run = 0, 0, False
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 30:
-            return None
-        value |= (code & 31) << shift
-        shift += 5
-        open_run = bool(code & 32)
-        if not open_run:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value, shift = 0, 0
-    return None if open_run else runs
-
-
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    )
-
-
 def _choose(categories: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the categories of these names, all by default."""
     counts = Counter(entry['id'] for entry in categories)
@@ -321,15 +227,15 @@ def _choose(categories: list[dict[str, Any]], names: Sequence[str]) -> list[dict
     return [entry for entry in categories if not wanted or str(entry['name']).lower() in wanted]
 
 
-def _unique(
-    entries: list[dict[str, Any]], kind: str, label: str, problems: list[Problem]
+def _unique_images(
+    entries: list[dict[str, Any]], problems: list[Problem]
 ) -> list[dict[str, Any]]:
-    """Return the first entry of each id; the others are problems."""
+    """Return the first image of each id; the others are problems."""
     seen = set()
     result = []
     for entry in entries:
         if entry['id'] in seen:
-            problems.append(Problem(kind, str(entry[label]), 'the id is there twice'))
+            problems.append(Problem('image', str(entry['file_name']), 'the id is there twice'))
             continue
         seen.add(entry['id'])
         result.append(entry)

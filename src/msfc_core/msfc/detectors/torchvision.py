@@ -167,9 +167,9 @@ class TorchvisionDetector(SplitDetector):
 class ResizeFirst(GeneralizedRCNNTransform):
     """torchvision's transform of uint8 images, resized before they are normalised.
 
-    torchvision normalises at full resolution, in float. Here only the pixels that the smaller image
-    is made of are touched: both steps are linear, and the input agrees with torchvision's to 1e-4
-    of a standard deviation. An edge is one pixel long at least.
+    torchvision normalises at full resolution, in float. Here only the pixels that the smaller
+    image is made of are touched: both steps are linear, and the network input agrees with
+    torchvision's to 1e-5. An edge is one pixel long at least.
     """
 
     def normalize(self, image: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,8 @@ def write_dataset(
         The annotation file of each split.
 
     Raises:
-        ValueError: an unknown split, a negative count, or a folder with another world's scenes.
+        ValueError: an unknown split, a negative count, or a folder with another world's scenes, or
+            with a data set that this did not write.
     """
     for split, count in counts.items():
         if split not in SPLITS:
@@ -134,6 +135,8 @@ def write_dataset(
             f'{root} has scenes of world version {world.read_text()}, and this is version '
             f'{WORLD_VERSION}: name another folder'
         )
+    if not world.exists():
+        _check_folder(root, counts)
     write_atomically(world, str(WORLD_VERSION))
     todo = []
     for split, count in counts.items():
@@ -159,3 +162,18 @@ def write_dataset(
             pool.shutdown(cancel_futures=True)
             raise
     return {split: _merge(root, split, count) for split, count in counts.items()}
+
+
+def _check_folder(root: Path, splits: Iterable[str]) -> None:
+    """Refuse a folder with somebody else's data set.
+
+    Raises:
+        ValueError: images or annotations of a split are there.
+    """
+    for split in splits:
+        for path in (root / split, root / 'annotations' / f'instances_{split}.json'):
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                raise ValueError(
+                    f'{path} was not made by msfc data tabletop: choose another folder, or move '
+                    'it away'
+                )

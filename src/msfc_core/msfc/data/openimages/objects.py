@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from msfc.data.annotations import annotation_fault
 from msfc.data.files import image_size, is_cut_off
 from msfc.data.openimages.media import MediaFiles
 from msfc.data.openimages.official_files import Box, BoxRow, MaskRow
@@ -111,7 +112,7 @@ def _other_shape(mask: NDArray[Any], size: Size) -> bool:
 def _annotation(
     label: int, box: Box, size: Size, rle: dict[str, Any] | None, crowd: bool
 ) -> dict[str, Any] | None:
-    """Return an object as COCO has it, without ids; None if it has no extent."""
+    """Return an object as COCO has it, without ids; None if it is of no use."""
     height, width = size
     x1, y1, x2, y2 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
     if x2 - x1 <= 0 or y2 - y1 <= 0:
@@ -120,10 +121,13 @@ def _annotation(
         corners = [x1, y1, x2, y1, x2, y2, x1, y2]
         region = coco_mask.merge(coco_mask.frPyObjects([corners], height, width))
         rle = {'size': [height, width], 'counts': region['counts'].decode('ascii')}
-    return {
+    entry = {
         'category_id': label,
         'bbox': [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
         'segmentation': rle,
         'area': int(coco_mask.area(rle)),
         'iscrowd': int(crowd),
     }
+    # Of a box thinner than a pixel nothing may be left.
+    image = {'height': height, 'width': width}
+    return None if annotation_fault(entry, image, {label}) else entry

@@ -24,6 +24,7 @@ from msfc.data.openimages.official_files import (
     read_objects,
 )
 from msfc.data.openimages.report import OpenImagesReport
+from msfc.data.ownership import claim_split, write_annotations
 from msfc.journal import Journal, journal_path, write_atomically
 from msfc.progress import Progress
 
@@ -67,7 +68,8 @@ def write_openimages(
 
     Raises:
         FileNotFoundError: official files are missing.
-        ValueError: classes or files are not as they should be, or none of the images are here.
+        ValueError: classes or files are not as they should be, none of the images are here, or the
+            output has what this did not write.
     """
     sizes = dict(PAPER_SIZES if sizes is None else sizes)
     files = find_files(source)
@@ -75,6 +77,11 @@ def write_openimages(
     labels = {key: index + 1 for index, key in enumerate(classes)}
     report = OpenImagesReport(list(classes.values()), wanted_images=sizes)
     media = MediaFiles(files.root, output)
+    for split in sizes:
+        claim_split(
+            output, split, 'msfc data openimages',
+            files=('report.json', MISSING_LIST, DOWNLOAD_LIST),
+        )
 
     wanted = images_with_masks(files, labels)
     here = {image for image in wanted if image in media.images}
@@ -250,8 +257,7 @@ def _write_split(
             for index, (key, name) in enumerate(classes.items())
         ],
     }
-    path = output / 'annotations' / f'instances_{split}.json'
-    write_atomically(path, json.dumps(data, separators=(',', ':')))
+    write_annotations(output, split, data)
 
 
 def _write_report(

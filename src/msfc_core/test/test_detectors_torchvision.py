@@ -1,0 +1,61 @@
+"""What only torchvision's detectors have: their own transform of images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from detector_models import LONG_EDGE, SHORT_EDGE, TorchvisionKit, make_images
+
+SIZES = [(97, 151), (140, 101), (480, 640), (128, 128), (1, 640), (10, 5000), (5000, 10), (3, 2)]
+
+
+@pytest.fixture(scope='module')
+def detector():
+    torch.manual_seed(7)
+    return TorchvisionKit().make().eval()
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_the_input_is_what_torchvision_makes_of_the_image(detector, size):
+    ours = detector.model.transform
+    theirs = GeneralizedRCNNTransform(
+        SHORT_EDGE, LONG_EDGE, ours.image_mean, ours.image_std
+    ).eval()
+    (image,) = make_images([size])
+    if min(size) * LONG_EDGE < max(size):
+        # torchvision would make an edge of no pixels.
+        with pytest.raises(RuntimeError):
+            theirs([image / 255])
+        assert min(detector.preprocess([image]).sizes.valid[0]) == 1
+        return
+    expected, _ = theirs([image / 255])
+    batch = detector.preprocess([image])
+    assert batch.sizes.valid == tuple(expected.image_sizes)
+    torch.testing.assert_close(batch.tensor, expected.tensors, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_objects_are_resized_as_torchvision_does(detector, size):
+    theirs = GeneralizedRCNNTransform(SHORT_EDGE, LONG_EDGE, [0.5] * 3, [0.2] * 3).eval()
+    if min(size) * LONG_EDGE < max(size):
+        return
+    (image,) = make_images([size])
+    target = {
+        'boxes': torch.tensor([[0.0, 0.0, size[1], size[0]], [0.3, 0.2, 0.9, 0.8]]),
+        'masks': (image[:2] > 100).to(torch.uint8),
+    }
+    _, (expected,) = theirs([image / 255], [target])
+    _, (made,) = detector.model.transform([image], [target])
+    assert torch.equal(made['boxes'], expected['boxes'])
+    assert torch.equal(made['masks'], expected['masks'])
+
+
+@pytest.mark.parametrize('size', [(1, 640), (10, 5000), (5000, 3), (1, 1), (2, 9000)])
+@torch.inference_mode()
+def test_images_of_extreme_shapes_are_looked_at(detector, size):
+    batch = detector.preprocess(make_images([size]))
+    (found,) = detector.infer(detector.extract(batch), batch.sizes)
+    assert found.masks.shape[1:] == size
+    assert torch.isfinite(found.boxes).all()
