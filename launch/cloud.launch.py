@@ -6,29 +6,13 @@ ros2 launch msfc cloud.launch.py cameras:=front,rear
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
 
-from msfc_ros.launching import common_arguments, model_arguments, node
+from msfc_launch.arguments import CLOUD, COMMON, MODEL, declare
+from msfc_launch.nodes import CLOUD_NODE
+from msfc_launch.programs import start
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return what to start."""
-    return LaunchDescription(
-        [
-            *common_arguments(),
-            *model_arguments(),
-            DeclareLaunchArgument(
-                'cameras',
-                default_value='',
-                description="Namespaces of the cameras' edges, below that of this node, with "
-                'commas in between; empty: as in the parameter files.',
-            ),
-            node(
-                'msfc_cloud',
-                'cloud_node',
-                'cloud.yaml',
-                overrides=('model', 'device'),
-                lists=('cameras',),
-            ),
-        ]
-    )
+    arguments = declare(COMMON, MODEL, CLOUD)
+    return LaunchDescription([*arguments, start([a.name for a in arguments], CLOUD_NODE)])

@@ -5,15 +5,12 @@ For example: ros2 launch msfc edge.launch.py namespace:=robot1 model:=/path/to/m
 
 from launch import LaunchDescription
 
-from msfc_ros.launching import common_arguments, model_arguments, node
+from msfc_launch.arguments import COMMON, EDGE, MODEL, declare
+from msfc_launch.nodes import EDGE_NODE
+from msfc_launch.programs import start
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return what to start."""
-    return LaunchDescription(
-        [
-            *common_arguments(),
-            *model_arguments(),
-            node('msfc_edge', 'edge_node', 'edge.yaml', overrides=('model', 'device')),
-        ]
-    )
+    arguments = declare(COMMON, MODEL, EDGE)
+    return LaunchDescription([*arguments, start([a.name for a in arguments], EDGE_NODE)])

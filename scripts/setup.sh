@@ -197,8 +197,8 @@ fi
 # Python packages are linked, not copied: what changes inside them needs no new build.
 sources() {
     cd "$ROOT"
-    find src launch -type f -not -regex 'src/\([^/]*\)/\1/.*' -not -path 'src/*/test/*' \
-        -not -path '*/__pycache__/*' | LC_ALL=C sort
+    find src launch -type f -not -regex 'src/\([^/]*\)/\1/.*' -not -path 'src/msfc_core/msfc/*' \
+        -not -path '*/test/*' -not -path '*/__pycache__/*' | LC_ALL=C sort
     find src launch colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg \
         -o -name CMakeLists.txt -o -name '*.msg' -o -name colcon.meta \) -print0 |
         LC_ALL=C sort -z | xargs -0 tail -n +1
@@ -215,6 +215,7 @@ if [[ ! -f $ROOT/install/msfc-stamp || "$(cat "$ROOT/install/msfc-stamp")" != "$
         package="$(basename "$(dirname "$package")")"
         rm -rf "build/$package" "install/$package"
     done
+    rm -rf build/msfc install/msfc
     PYTHONWARNINGS=ignore logged colcon 's/^\(Starting\|Finished\|Failed\).*/[setup]   &/p' \
         "$VENV/bin/python" -m colcon --log-base log build --base-paths src launch --symlink-install \
         --executor sequential --event-handlers console_direct- console_stderr- \

@@ -14,7 +14,7 @@ from msfc_sim.camera_node import CameraNode
 from msfc_sim.clip_player import ClipPlayer
 from ros_fixtures import make_node
 
-CONFIG = Path(__file__).parent.parent / 'src' / 'msfc' / 'config'
+CONFIG = Path(__file__).parent.parent / 'launch' / 'config'
 
 CHANGEABLE = ('bit_depth', 'channels', 'max_age', 'max_rate', 'overlay', 'score_threshold')
 

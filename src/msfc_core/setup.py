@@ -17,6 +17,8 @@ setup(
         (f'share/{NAME}', ['package.xml']),
     ],
     install_requires=['setuptools'],
+    # What makes colcon test run pytest.
+    extras_require={'test': ['pytest']},
     zip_safe=False,
     # No setup.cfg sends this to lib: it goes to bin, which the workspace's set-up puts on PATH.
     entry_points={'console_scripts': ['msfc = msfc.cli.main:app']},

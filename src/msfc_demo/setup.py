@@ -15,6 +15,8 @@ setup(
         (f'share/{NAME}', ['package.xml']),
     ],
     install_requires=['setuptools'],
+    # What makes colcon test run pytest.
+    extras_require={'test': ['pytest']},
     zip_safe=True,
     entry_points={'console_scripts': ['demo = msfc_demo.main:main']},
 )

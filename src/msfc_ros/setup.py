@@ -16,5 +16,7 @@ setup(
         (f'share/{NAME}', ['package.xml']),
     ],
     install_requires=['setuptools'],
+    # What makes colcon test run pytest.
+    extras_require={'test': ['pytest']},
     zip_safe=False,
 )

@@ -28,6 +28,8 @@ setup(
         ),
     ],
     install_requires=['setuptools'],
+    # What makes colcon test run pytest.
+    extras_require={'test': ['pytest']},
     zip_safe=True,
     entry_points={
         'console_scripts': [

@@ -1,0 +1,1 @@
+"""What the launch files share: arguments spelt as nav2's, checks before anything starts, nodes."""

@@ -1,0 +1,78 @@
+"""The nodes that the launch files start."""
+
+from __future__ import annotations
+
+from launch import LaunchContext
+
+from msfc_launch.arguments import choice, flag, text
+from msfc_launch.errors import LaunchError
+from msfc_launch.programs import Program, own_file
+
+EDGE_NODE = Program(
+    'msfc_edge',
+    'edge_node',
+    'msfc_edge',
+    ('config/edge.yaml',),
+    texts=('model', 'device', 'image_topic', 'image_transport'),
+)
+
+CLOUD_NODE = Program(
+    'msfc_cloud',
+    'cloud_node',
+    'msfc_cloud',
+    ('config/cloud.yaml',),
+    texts=('model', 'device', 'overlay_image_topic'),
+    lists=('cameras',),
+)
+
+CAMERAS = {'clip': 'clip_player', 'live': 'camera_node'}
+"""Executables of the cameras without hardware, by the name that is asked for."""
+
+
+def camera(context: LaunchContext) -> Program | None:
+    """Return the camera without hardware that was asked for.
+
+    Raises:
+        LaunchError: there is no such camera, or it does not give such images.
+    """
+    kind = choice(context, 'camera', ('none', *CAMERAS))
+    if kind in ('', 'none'):
+        return None
+    if text(context, 'image_transport') == 'compressed':
+        raise LaunchError(
+            f'camera:={kind} gives raw images only: leave out image_transport:=compressed'
+        )
+    executable = CAMERAS[kind]
+    return Program(
+        'msfc_sim',
+        executable,
+        executable,
+        ('config/camera.yaml',),
+        remappings=_image_remapping(context),
+    )
+
+
+def rviz(context: LaunchContext) -> Program | None:
+    """Return rviz2, if it was asked for.
+
+    Raises:
+        LaunchError: ``use_rviz`` is neither true nor false.
+    """
+    if not flag(context, 'use_rviz'):
+        return None
+    file = 'rviz/msfc.rviz'
+    return Program(
+        'rviz2',
+        'rviz2',
+        'rviz',
+        (file,),
+        options=('-d', own_file(file)),
+        remappings=_image_remapping(context),
+        managed=False,
+        remedy='install it (Ubuntu: apt-get install ros-jazzy-rviz2), or leave out use_rviz',
+    )
+
+
+def _image_remapping(context: LaunchContext) -> tuple[tuple[str, str], ...]:
+    topic = text(context, 'image_topic')
+    return (('image_raw', topic),) if topic else ()
