@@ -21,6 +21,12 @@ def data_tabletop(
     train: Annotated[int, typer.Option(help='Training images.', min=0)] = 3200,
     val: Annotated[int, typer.Option(help='Validation images.', min=0)] = 200,
     test: Annotated[int, typer.Option(help='Test images.', min=0)] = 400,
+    empty_train: Annotated[
+        int, typer.Option(help='Training images of tables without objects.', min=0)
+    ] = 200,
+    empty_val: Annotated[
+        int, typer.Option(help='Validation images of tables without objects.', min=0)
+    ] = 60,
     workers: Annotated[int | None, typer.Option(help='Processes; all cores by default.')] = None,
 ) -> None:
     """Render the simulated tabletop world (MuJoCo) as a COCO-format data set.
@@ -31,7 +37,10 @@ def data_tabletop(
     with report_errors(), stoppable(output), Bar('rendering') as update:
         from msfc.simulation.dataset import write_dataset
 
-        counts = {'train': train, 'val': val, 'test': test}
+        counts = {
+            'train': train, 'val': val, 'test': test,
+            'empty_train': empty_train, 'empty_val': empty_val,
+        }
         files = write_dataset(output, counts, workers, update)
     for split, path in files.items():
         console.print(f'{split}: {path}')

@@ -113,7 +113,7 @@ def write_dataset(
 
     Args:
         root: folder to write; made if missing.
-        counts: images per split (``train``, ``val``, ``test``).
+        counts: images per split, of :data:`~msfc.simulation.scene.SPLITS`.
         workers: processes; all cores by default.
         progress: called with (images done, images in all).
 

@@ -31,8 +31,11 @@ FRAMES_PER_SCENE = 4
 WORLD_VERSION = 2
 """Goes into every seed; raised whenever the same seed would give another scene."""
 
-SPLITS = {'train': 0, 'val': 1, 'test': 2, 'clip': 3}
+SPLITS = {'train': 0, 'val': 1, 'test': 2, 'clip': 3, 'empty_train': 4, 'empty_val': 5}
 """Split names; a scene's seed is (WORLD_VERSION, split, index), so splits never overlap."""
+
+EMPTY_SPLITS = ('empty_train', 'empty_val')
+"""Splits of tables without objects, with or without clutter: there is nothing to detect."""
 
 TIME_STEP = 0.004
 MAX_LIGHTS = 3
@@ -92,12 +95,17 @@ class TabletopScene:
         rng: decides every random choice; the same generator state gives the same scene.
         width: of the image in pixels.
         height: of the image in pixels.
+        empty: leave out the objects; clutter may lie there.
     """
 
     def __init__(
-        self, rng: np.random.Generator, width: int = 640, height: int = 480
+        self,
+        rng: np.random.Generator,
+        width: int = 640,
+        height: int = 480,
+        empty: bool = False,
     ) -> None:
-        self._rng = rng
+        self._rng, self._empty = rng, empty
         self.width, self.height = width, height
         self._labels: list[int] = []
         self._radii: list[float] = []
@@ -160,7 +168,7 @@ class TabletopScene:
 
     def _add_objects(self, spec: mujoco.MjSpec) -> None:
         rng = self._rng
-        for k in range(int(rng.integers(3, 8))):
+        for k in range(0 if self._empty else int(rng.integers(3, 8))):
             label = int(rng.integers(len(CLASS_NAMES)))
             body = spec.worldbody.add_body(name=f'object{k}')
             body.add_freejoint()
@@ -233,6 +241,8 @@ class TabletopScene:
 
     def random_camera(self) -> mujoco.MjvCamera:
         """Frame an object as COCO frames its own: its size is drawn, not its place."""
+        if self._empty:
+            return self._camera_at_table()
         rng = self._rng
         positions = self.object_positions()
         on_table = [k for k, p in enumerate(positions) if p[2] > -0.05] or [0]
@@ -240,13 +250,21 @@ class TabletopScene:
         focal = 0.5 * self.height / np.tan(np.deg2rad(self.model.vis.global_.fovy) / 2)
         side = np.exp(rng.normal(np.log(MEDIAN_SIDE), SPREAD)) * self.height / 240
         distance = np.clip(focal * 1.6 * self._radii[chosen] / side, 0.16, 0.65)
-        camera = mujoco.MjvCamera()
         # Between the object and its neighbours, so that few are cut off at the border.
         middle = 0.25 * positions[chosen] + 0.75 * positions[on_table].mean(0)
-        camera.lookat = middle + rng.normal(0, 0.02, 3)
-        camera.distance = distance
-        camera.azimuth = rng.uniform(0, 360)
-        camera.elevation = -rng.uniform(22, 75)
+        return self._camera_towards(middle + rng.normal(0, 0.02, 3), distance)
+
+    def _camera_at_table(self) -> mujoco.MjvCamera:
+        """Look anywhere at the table, from the distances at which objects are framed."""
+        rng = self._rng
+        place = np.array([*rng.uniform(-0.2, 0.2, 2), 0.0])
+        return self._camera_towards(place, rng.uniform(0.16, 0.65))
+
+    def _camera_towards(self, place: np.ndarray, distance: float) -> mujoco.MjvCamera:
+        camera = mujoco.MjvCamera()
+        camera.lookat, camera.distance = place, distance
+        camera.azimuth = self._rng.uniform(0, 360)
+        camera.elevation = -self._rng.uniform(22, 75)
         return camera
 
     @contextmanager
@@ -295,8 +313,8 @@ class TabletopScene:
             image, bodies = self.render(renderer, self.random_camera())
             labels, masks = self.ground_truth(bodies)
             areas = [int(mask.sum()) for mask in masks]
-            # Neither an empty view nor one with the lens against an object.
-            if areas and MIN_MASK_AREA <= max(areas) < 0.45 * bodies.size:
+            # Neither an empty view, unless it is to be one, nor one with the lens at an object.
+            if self._empty or (areas and MIN_MASK_AREA <= max(areas) < 0.45 * bodies.size):
                 break
         camera_model = CameraModel.random(self._rng)
         return Frame(camera_model.apply(image, self._rng), labels, masks)
@@ -304,7 +322,7 @@ class TabletopScene:
 
 def frames(split: str, index: int, width: int = 640, height: int = 480) -> Iterator[Frame]:
     """Yield the :data:`FRAMES_PER_SCENE` pictures of scene ``index`` of a split."""
-    scene = TabletopScene(scene_rng(split, index), width, height)
+    scene = TabletopScene(scene_rng(split, index), width, height, empty=split in EMPTY_SPLITS)
     with scene.renderer() as renderer:
         for k in range(FRAMES_PER_SCENE):
             if k:

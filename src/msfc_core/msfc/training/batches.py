@@ -5,9 +5,13 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from msfc.data import CocoDataset, Example
+from msfc.training.augmentation import Augmentation
+
+# Of the random choices of one image, apart from those of processes, orders and mirrors.
+_IMAGE_SALT = 1000
 
 
 def iteration_seed(seed: int, step: str, iteration: int, salt: int = 0) -> int:
@@ -27,15 +31,16 @@ class TrainingBatches(Dataset[Batch]):
     """The batches of a training step; item ``k`` is the batch of iteration ``k``.
 
     Every image is seen once per epoch, in an order of the epoch's own, each time mirrored or not
-    at random.
+    at random, and changed as the augmentation says.
 
     Args:
-        dataset: the images.
+        dataset: the images, or those of several data sets.
         batch_size: images per iteration, over all processes.
         seed: of the experiment.
         step: name of the training step.
         rank: number of this process.
         world_size: number of processes; each gets its share of a batch.
+        augmentation: how the images are changed; not at all by default.
 
     Raises:
         ValueError: the processes cannot have equal shares of a batch.
@@ -43,16 +48,18 @@ class TrainingBatches(Dataset[Batch]):
 
     def __init__(
         self,
-        dataset: CocoDataset,
+        dataset: CocoDataset | ConcatDataset[Example],
         batch_size: int,
         seed: int,
         step: str,
         rank: int = 0,
         world_size: int = 1,
+        augmentation: Augmentation | None = None,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f'{world_size} processes cannot share batches of {batch_size}')
         self._dataset, self._batch_size = dataset, batch_size
+        self._augmentation = augmentation or Augmentation()
         self._seed, self._step = seed, step
         self._rank, self._world_size = rank, world_size
 
@@ -67,5 +74,7 @@ class TrainingBatches(Dataset[Batch]):
         for slot in range(self._rank, self._batch_size, self._world_size):
             epoch, place = divmod(iteration * self._batch_size + slot, len(self._dataset))
             example = self._dataset[int(self._order(epoch)[place])]
-            examples.append(example.flipped() if mirror[slot] else example)
+            example = example.flipped() if mirror[slot] else example
+            seed = iteration_seed(self._seed, self._step, iteration, _IMAGE_SALT + slot)
+            examples.append(self._augmentation.apply(example, seed))
         return Batch(examples)

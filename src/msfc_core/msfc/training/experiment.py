@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from msfc.training.augmentation import Augmentation
 from msfc.wire.quantizer import check_bit_depth
 
 TRAINS = ('detector', 'msfc', 'all')
@@ -103,7 +104,10 @@ class Experiment:
         start_from: model folder, or name of a shipped model, to start from instead of random
             weights; its detector takes the place of ``detector``, its codec, if it has one, that
             of ``msfc``.
-        train_split: of the data set, trained on.
+        train_split: of the data set, trained on; its images without objects are left out.
+        empty_split: of the data set, images without objects which are trained on as well; none by
+            default.
+        augment: how training images are changed.
         val_split: of the data set, measured after each step.
         val_images: how many images of it are measured; 0 for none.
         bit_depth: the model's default bits per code element; not used in training.
@@ -119,6 +123,8 @@ class Experiment:
     steps: tuple[Step, ...] = ()
     start_from: str = ''
     train_split: str = 'train'
+    empty_split: str = ''
+    augment: Augmentation = field(default_factory=Augmentation)
     val_split: str = 'val'
     val_images: int = 200
     bit_depth: int = 4
@@ -160,10 +166,15 @@ class Experiment:
         Later steps may still be changed, as may what is only measured.
         """
         steps = self.steps[: self.steps.index(step) + 1]
-        settings = [
+        settings: list[Any] = [
             self.detector, self.msfc, self.start_from, self.train_split, self.seed,
             *(done.settings() for done in steps),
         ]
+        # Digests from before these keys stay valid.
+        if self.empty_split:
+            settings.append({'empty_split': self.empty_split})
+        if self.augment != Augmentation():
+            settings.append({'augment': asdict(self.augment)})
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -185,6 +196,8 @@ def _read_value(kind: str, value: Any, where: str) -> Any:
         raise ValueError(f'{where} is {value!r}, not a whole number')
     if kind == 'str' and not isinstance(value, str):
         raise ValueError(f'{where} is {value!r}, not text')
+    if kind == 'Augmentation':
+        return Augmentation(**_read(Augmentation, value, where))
     if kind.startswith('dict') and not isinstance(value, dict):
         raise ValueError(f'{where} is {value!r}, not keys and values')
     if kind == 'dict[str, float]':
@@ -192,7 +205,9 @@ def _read_value(kind: str, value: Any, where: str) -> Any:
     return value
 
 
-def _read(kind: type[Step] | type[Experiment], values: Any, where: str) -> dict[str, Any]:
+def _read(
+    kind: type[Step] | type[Experiment] | type[Augmentation], values: Any, where: str
+) -> dict[str, Any]:
     """Check the keys and the types of their values."""
     if not isinstance(values, dict):
         raise ValueError(f'{where}: expected keys and values, got {values!r}')

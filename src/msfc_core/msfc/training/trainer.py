@@ -17,10 +17,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
-from msfc.data import CocoDataset
+from msfc.data import CocoDataset, Example
 from msfc.detectors import build_detector
 from msfc.detectors.base import SplitDetector
 from msfc.evaluation.evaluate import ModelMetrics, evaluate_model
@@ -210,6 +210,8 @@ class Trainer:
         self.workers, self.checkpoint_every, self.log_every = workers, checkpoint_every, log_every
         self.progress, self.report = progress, report
         self.dataset = CocoDataset(data, experiment.train_split, only_with_objects=True)
+        empty = [CocoDataset(data, name) for name in [experiment.empty_split] if name]
+        self.examples: ConcatDataset[Example] = ConcatDataset([self.dataset, *empty])
         self.validation = (
             CocoDataset(data, experiment.val_split) if experiment.val_images else None
         )
@@ -338,8 +340,8 @@ class Trainer:
             rewind_log(self.output / LOG, step.name, start)
         wrapped, optimizer = fabric.setup(objective, optimizer)
         batches = TrainingBatches(
-            self.dataset, step.batch_size, self.experiment.seed, step.name,
-            fabric.global_rank, fabric.world_size,
+            self.examples, step.batch_size, self.experiment.seed, step.name,
+            fabric.global_rank, fabric.world_size, self.experiment.augment,
         )
         loader: DataLoader[Any] = DataLoader(
             batches, batch_size=None, sampler=range(start, step.iterations),
