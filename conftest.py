@@ -1,4 +1,4 @@
-"""Makes the fixtures of tests/ros_fixtures.py known to all packages' tests."""
+"""Makes fixtures of tests/ known to all packages' tests."""
 
 from contextlib import suppress
 
@@ -6,4 +6,4 @@ from contextlib import suppress
 with suppress(ImportError):
     import launch.actions  # noqa: F401
 
-pytest_plugins = ['ros_fixtures']
+pytest_plugins = ['drawing', 'ros_fixtures']

@@ -7,12 +7,13 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from msfc.data import CocoDataset
 from msfc.simulation import dataset as module
 from msfc.simulation.dataset import write_dataset
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.scene import FRAMES_PER_SCENE, MIN_MASK_AREA, SPLITS, WORLD_VERSION
 
-COUNTS = {'train': FRAMES_PER_SCENE + 2, 'val': 1}
+COUNTS = {'train': FRAMES_PER_SCENE + 2, 'val': 1, 'empty_val': 2}
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +32,7 @@ def test_counts_and_progress(dataset):
         assert [image['id'] for image in coco['images']] == list(range(1, count + 1))
         assert all((root / split / image['file_name']).is_file() for image in coco['images'])
     assert calls[0][0] == 0
-    assert calls[-1][0] == calls[-1][1] == 3 * FRAMES_PER_SCENE
+    assert calls[-1][0] == calls[-1][1] == 4 * FRAMES_PER_SCENE
 
 
 def test_coco_reads_it(dataset, capsys):
@@ -48,6 +49,15 @@ def test_coco_reads_it(dataset, capsys):
         assert list(coco_mask.toBbox(coco.annToRLE(annotation))) == annotation['bbox']
     picture = cv2.imread(str(root / 'train' / coco.imgs[1]['file_name']))
     assert picture.shape == (coco.imgs[1]['height'], coco.imgs[1]['width'], 3)
+
+
+def test_empty_tables_have_no_objects(dataset):
+    root, files, _ = dataset
+    images = CocoDataset(root, 'empty_val')
+    assert images.class_names == CLASS_NAMES
+    assert [len(images[k].targets.labels) for k in range(len(images))] == [0, 0]
+    assert json.loads(files['empty_val'].read_text())['annotations'] == []
+    assert images[0].image.float().std() > 3
 
 
 def test_broken_off_and_resumed(dataset, tmp_path):

@@ -40,7 +40,7 @@ def test_annotations_are_sane(scene):
         assert np.sum(frame.masks, axis=0).max() <= 1
 
 
-@pytest.mark.parametrize('split', ['val', 'test', 'clip'])
+@pytest.mark.parametrize('split', ['val', 'test', 'clip', 'empty_train', 'empty_val'])
 def test_splits_differ(scene, split):
     other = next(frames(split, 3, **SIZE))
     assert (other.image != scene[0].image).any()

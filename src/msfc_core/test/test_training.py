@@ -22,10 +22,12 @@ import torch
 import yaml
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from torch.utils.data import ConcatDataset
 
 from msfc.data import CocoDataset
 from msfc.model import SplitModel
 from msfc.model_file import describe_model, load_model, save_model
+from msfc.training.augmentation import Augmentation
 from msfc.training.batches import TrainingBatches
 from msfc.training.checkpoint import read_progress
 from msfc.training.experiment import Experiment, Step, load_experiment
@@ -76,7 +78,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def plan(tmp_path_factory):
-    return write_experiment(tmp_path_factory.mktemp('plan') / 'tiny.yaml')
+    path = tmp_path_factory.mktemp('plan') / 'tiny.yaml'
+    return write_experiment(path, augment={'faults': 0.3, 'colour': 0.2, 'zoom': 1.2})
 
 
 def train(plan, data, output, **options):
@@ -395,6 +398,24 @@ class TestBatches:
         ]
         assert 4 < sum(mirrored) < 20
 
+    def test_images_of_several_sets_are_mixed_and_changed(self, data):
+        sets = [CocoDataset(data, 'train', only_with_objects=True), CocoDataset(data, 'val')]
+        count = sum(map(len, sets))
+
+        def first(**options):
+            batches = TrainingBatches(ConcatDataset(sets), count, 1, 'one', **options)
+            return batches[0].examples
+
+        plain, changed = first(), first(augmentation=Augmentation(faults=1.0))
+        assert [one.image_id for one in plain] == [one.image_id for one in changed]
+        assert not any(
+            torch.equal(one.image, other.image) for one, other in zip(plain, changed, strict=True)
+        )
+        again = first(augmentation=Augmentation(faults=1.0))
+        assert all(
+            torch.equal(one.image, other.image) for one, other in zip(again, changed, strict=True)
+        )
+
     def test_batches_that_cannot_be_shared_are_refused(self, data):
         with pytest.raises(ValueError, match='2 processes cannot share batches of 3'):
             self.ids(data, (0,), batch_size=3, world_size=2)
@@ -625,6 +646,11 @@ class TestExperiment:
         ({'bit_depth': 3}, 'bit depth 3'),
         ({'start_from': 'x'}, 'either detector or start_from'),
         ({'train_split': 2017}, 'train_split is 2017, not text'),
+        ({'augment': 0.5}, 'augment: expected keys and values, got 0.5'),
+        ({'augment': {'rotate': 3}}, r"augment: unknown keys \['rotate'\]"),
+        ({'augment': {'zoom': 'much'}}, "augment: zoom is 'much', not a number"),
+        ({'augment': {'faults': 2}}, r'augment: faults must be in \[0, 1\]'),
+        ({'augment': {'zoom': 0.5}}, r'augment: zoom must be in \[1, 4\]'),
     ])
     def test_impossible_settings_are_refused_in_words(self, tmp_path, changes, message):
         with pytest.raises(ValueError, match=rf'plan\.yaml.*{message}'):

@@ -52,9 +52,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, value in (('faults', self.faults), ('colour', self.colour)):
             if not 0 <= value <= 1:
-                raise ValueError(f'augment: {name} must be in [0, 1]')
+                raise ValueError(f'{name} must be in [0, 1]')
         if not 1 <= self.zoom <= 4:
-            raise ValueError('augment: zoom must be in [1, 4]')
+            raise ValueError('zoom must be in [1, 4]')
 
     def apply(self, example: Example, seed: int) -> Example:
         """Return a changed example; the same seed changes the same example in the same way.

@@ -197,7 +197,11 @@ def _read_value(kind: str, value: Any, where: str) -> Any:
     if kind == 'str' and not isinstance(value, str):
         raise ValueError(f'{where} is {value!r}, not text')
     if kind == 'Augmentation':
-        return Augmentation(**_read(Augmentation, value, where))
+        values = _read(Augmentation, value, where)
+        try:
+            return Augmentation(**values)
+        except ValueError as error:
+            raise ValueError(f'{where}: {error}') from error
     if kind.startswith('dict') and not isinstance(value, dict):
         raise ValueError(f'{where} is {value!r}, not keys and values')
     if kind == 'dict[str, float]':
