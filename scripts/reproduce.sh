@@ -23,7 +23,7 @@ counts=()
 if [[ " $* " == *' --quick '* ]]; then
     # Apart, since it must not be taken for the real thing.
     data=datasets/tabletop_quick
-    counts=(--train 24 --val 4 --test 8)
+    counts=(--train 24 --val 4 --test 8 --empty-train 0 --empty-val 0)
 fi
 msfc data tabletop "$data" "${counts[@]}"
 exec msfc reproduce experiments/tabletop_sweep.yaml --data "$data" --output runs/reproduction \
