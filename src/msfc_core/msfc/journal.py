@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from msfc.files import ProcessLock, writing
 
 
 class Journal:
@@ -29,17 +30,20 @@ class Journal:
         self.path = path
         self._places: dict[str, int] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Kept open for as long as the journal is; close() ends it.
-        self._file = path.open('a+b')
+        with writing(path):
+            # Not buffered: nothing is left to be written later.
+            self._out = path.open('ab', buffering=0)
+        self._file = path.open('rb')
         try:
             # Two runs at once would write into each other's lines.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._index()
+            self._lock = ProcessLock(path)
         except BlockingIOError:
-            self._file.close()
+            self._close_files()
             raise ValueError(f'{path} is in use by another run: wait for its end') from None
+        try:
+            self._index()
         except ValueError:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> Journal:
@@ -76,24 +80,35 @@ class Journal:
 
         Raises:
             ValueError: it has a number that is not finite, which JSON has no word for.
+            OSError: there is no room for it; all before stays.
         """
         line = json.dumps([key, value], separators=(',', ':'), allow_nan=False) + '\n'
-        self._file.seek(0, os.SEEK_END)
-        place = self._file.tell()
-        self._file.write(line.encode())
-        self._file.flush()
+        place = self._out.seek(0, os.SEEK_END)
+        rest = line.encode()
+        try:
+            with writing(self.path):
+                while rest:
+                    rest = rest[self._out.write(rest) :]
+        except OSError:
+            self._out.truncate(place)
+            raise
         self._places[key] = place
 
     def close(self) -> None:
         """Close the file."""
+        self._lock.release()
+        self._close_files()
+
+    def _close_files(self) -> None:
         self._file.close()
+        self._out.close()
 
     def _index(self) -> None:
         self._file.seek(0)
         place = 0
         for line in self._file:
             if not line.endswith(b'\n'):
-                self._file.truncate(place)
+                self._out.truncate(place)
                 break
             try:
                 key, _ = json.loads(line)
@@ -123,16 +138,3 @@ def journal_path(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
     """
     slug = re.sub(r'[^a-z0-9.=]+', '-', name.lower()).strip('-')
     return folder / f'{slug}-{settings_digest({"name": name, **settings})}.jsonl'
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is there either whole or not at all.
-
-    Args:
-        path: the file; its folder is made if need be.
-        content: bytes, or text for UTF-8.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.part')
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from msfc.journal import Journal, journal_path, write_atomically
+from msfc.files import write_atomically
+from msfc.journal import Journal, journal_path
 
 
 def test_values_are_there_after_reopening(tmp_path: Path) -> None:

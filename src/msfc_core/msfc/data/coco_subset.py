@@ -13,7 +13,8 @@ from msfc.data.annotations import annotation_fault, make_ids_unique
 from msfc.data.coco import read_coco
 from msfc.data.files import hash_of, image_size, is_cut_off, place_image, write_list
 from msfc.data.ownership import annotation_path, claim_split, write_annotations
-from msfc.journal import Journal, journal_path, write_atomically
+from msfc.files import write_atomically
+from msfc.journal import Journal, journal_path
 from msfc.progress import Progress
 
 

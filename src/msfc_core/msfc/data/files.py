@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from msfc.journal import write_atomically
+from msfc.files import write_atomically
 from msfc.types import Size
 
 _ORIENTATION = 0x0112  # EXIF

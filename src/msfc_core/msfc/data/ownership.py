@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msfc.journal import write_atomically
+from msfc.files import write_atomically
 
 
 def annotation_path(output: Path, split: str) -> Path:

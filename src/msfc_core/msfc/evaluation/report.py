@@ -12,7 +12,7 @@ from typing import Any
 
 from msfc.data import CocoDataset
 from msfc.evaluation.measurement import Measurement
-from msfc.journal import write_atomically
+from msfc.files import write_atomically
 from msfc.model import SplitModel
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from msfc.journal import write_atomically
+from msfc.files import write_atomically
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.scene import (
     FRAMES_PER_SCENE,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from msfc.journal import write_atomically
+from msfc.files import write_atomically
 
 
 def append_log(log: Path, entry: dict[str, Any]) -> None:

@@ -25,7 +25,8 @@ from msfc.data.openimages.official_files import (
 )
 from msfc.data.openimages.report import OpenImagesReport
 from msfc.data.ownership import claim_split, write_annotations
-from msfc.journal import Journal, journal_path, write_atomically
+from msfc.files import write_atomically
+from msfc.journal import Journal, journal_path
 from msfc.progress import Progress
 
 PAPER_SIZES = {'train': 176_107, 'test': 8_746}
