@@ -11,8 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from msfc.cli.main import app
+from msfc.data import CocoDataset
+from msfc.data.digests import dataset_digest
 from msfc.evaluation import measurement
 from msfc.evaluation.model_set import make_labels, share_detectors
+from msfc.evaluation.report import data_digest
+from msfc.evaluation.versions import library_versions
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
 from msfc.wire.message_size import compressed_feature_bytes
@@ -72,7 +76,9 @@ def test_several_widths_and_depths_beside_the_uncompressed_detector(
     assert content['reference'] == 'uncompressed'
     assert content['data'] == {
         'name': 'data', 'split': 'test', 'images': IMAGES, 'images_in_split': IMAGES,
-        'annotations_sha256': content['data']['annotations_sha256'],
+        'annotations_sha256': data_digest(folder / 'data', 'test'),
+        'data_sha256': dataset_digest(CocoDataset(folder / 'data', 'test')),
+        'versions': library_versions(),
     }
     assert [model['code_channels'] for model in content['models']] == [2, 4]
     assert content['models'][0]['fingerprint'] == load_model(folder / 'c2' / 'joint').fingerprint

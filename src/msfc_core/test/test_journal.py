@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from msfc.files import write_atomically
+from full_disk import full_disk
 from msfc.journal import Journal, journal_path
 
 
@@ -66,9 +66,14 @@ def test_paths_go_with_settings(tmp_path: Path) -> None:
     assert one != journal_path(tmp_path, 'JPEG 4/2/0 q=5', {'images': 3})
 
 
-def test_write_atomically(tmp_path: Path) -> None:
-    path = tmp_path / 'new' / 'a.txt'
-    write_atomically(path, 'ä')
-    write_atomically(path, b'b')
-    assert path.read_bytes() == b'b'
-    assert list(path.parent.iterdir()) == [path]
+def test_what_there_is_no_room_for_is_told_and_the_rest_stays(tmp_path: Path) -> None:
+    path = tmp_path / 'a.jsonl'
+    with Journal(path) as journal:
+        journal.write('1', 'one')
+        with full_disk(300), pytest.raises(OSError, match=r'large.*a\.jsonl'):
+            journal.write('2', 'x' * 1000)
+        assert journal.get('2') is None
+        journal.write('3', 'three')
+        assert (journal['1'], journal['3']) == ('one', 'three')
+    with Journal(path) as journal:
+        assert list(journal) == ['1', '3']

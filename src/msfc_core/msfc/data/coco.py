@@ -189,7 +189,8 @@ class CocoDataset(Dataset[Example]):
 
     def __init__(self, root: Path, split: str, only_with_objects: bool = False) -> None:
         self.images = root / split
-        self.coco = read_annotations(root / 'annotations' / f'instances_{split}.json')
+        self.annotations = root / 'annotations' / f'instances_{split}.json'
+        self.coco = read_annotations(self.annotations)
         self.category_ids: list[int] = sorted(self.coco.cats)
         self.class_names = tuple(self.coco.cats[k]['name'] for k in self.category_ids)
         self._label = {category: k for k, category in enumerate(self.category_ids)}
@@ -209,6 +210,10 @@ class CocoDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def image_path(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self.images / str(self.coco.imgs[self.image_ids[index]]['file_name'])
+
     def read_image(self, index: int) -> np.ndarray:
         """Return an image as H x W x 3 uint8 BGR, as OpenCV reads it.
 
@@ -217,7 +222,7 @@ class CocoDataset(Dataset[Example]):
             ValueError: it is cut off, or has another size than the annotations say.
         """
         entry = self.coco.imgs[self.image_ids[index]]
-        path = self.images / entry['file_name']
+        path = self.image_path(index)
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise FileNotFoundError(f'{path} is missing or not an image')

@@ -68,6 +68,7 @@ class NoisyLevel(Variant):
     ) -> None:
         self.name = f'noise on {level}'
         self.detector = detector
+        self.depends = {'variance': variance, 'seed': seed}
         self._level, self._variance, self._seed = level, variance, seed
 
     def run(self, source: SourceImage) -> Outcome:

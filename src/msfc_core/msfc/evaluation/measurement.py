@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from msfc.data import CocoDataset
+from msfc.data.digests import picture_digests
 from msfc.evaluation.bootstrap import (
     CONFIDENCE,
     MEASURES,
@@ -29,6 +30,7 @@ from msfc.evaluation.bootstrap import (
 )
 from msfc.evaluation.coco_map import to_coco_results
 from msfc.evaluation.variants import SourceImage, Variant
+from msfc.evaluation.versions import library_versions
 from msfc.journal import Journal, journal_path
 from msfc.progress import Progress
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
@@ -111,8 +113,9 @@ def measure(
         image_ids: images to measure on; all by default.
         journals: folder of what is finished, to resume an interrupted run; none is kept by
             default.
-        settings: all that results depend on besides a variant's name: data set, models, noise.
-            With other settings nothing is taken over from the journals.
+        settings: all that results depend on besides a variant's name, such as models and noise.
+            With other settings, other categories or other versions of what computes, nothing is
+            taken over from the journals; of an image nothing if its file has other contents.
         replicates: bootstrap replicates.
         seed: of the bootstrap.
         progress: called with (pairs of image and variant done, pairs in all).
@@ -125,7 +128,7 @@ def measure(
         ValueError: two variants have one name or are the same, the classes differ, or an image is
             unknown.
     """
-    files = _journal_files(variants, settings or {})
+    files = _journal_files(variants, {**(settings or {}), **_surroundings(dataset)})
     _check_classes(variants, dataset)
     chosen = _choose_images(dataset, image_ids)
     for variant in variants:
@@ -133,11 +136,12 @@ def measure(
     with ExitStack() as stack:
         folder = journals or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         books = [stack.enter_context(Journal(folder / path)) for path in files]
-        _run_variants(dataset, variants, books, chosen, progress)
+        keys = _journal_keys(dataset, chosen)
+        _run_variants(dataset, variants, books, keys, progress)
         measured = []
         for variant, book in zip(variants, books, strict=True):
             measured.append(
-                _summarize(variant.name, book, dataset, chosen, replicates, seed)
+                _summarize(variant.name, book, dataset, keys, replicates, seed)
             )
             if computed:
                 computed(len(measured), len(books))
@@ -155,7 +159,10 @@ def _journal_files(variants: Sequence[Variant], settings: Mapping[str, Any]) -> 
     if twice:
         raise ValueError(f'two variants are named {", ".join(twice)}')
     files = [
-        journal_path(Path(), variant.key or variant.name, {**settings, **variant.depends})
+        journal_path(
+            Path(), variant.key or variant.name,
+            {**settings, **variant.depends, 'device': variant.detector.device.type},
+        )
         for variant in variants
     ]
     for index, path in enumerate(files):
@@ -163,6 +170,21 @@ def _journal_files(variants: Sequence[Variant], settings: Mapping[str, Any]) -> 
         if first < index:
             raise ValueError(f'{names[first]} and {names[index]} are the same: leave one out')
     return files
+
+
+def _surroundings(dataset: CocoDataset) -> dict[str, Any]:
+    """Return what else than variants and images decides results."""
+    return {'categories': dataset.category_ids, 'versions': library_versions()}
+
+
+def _journal_keys(dataset: CocoDataset, image_ids: Sequence[int]) -> dict[int, str]:
+    """Return by what a journal knows each image: its id, and what is in its file."""
+    places = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+    paths = [dataset.image_path(places[image_id]) for image_id in image_ids]
+    return {
+        image_id: f'{image_id} {digest}'
+        for image_id, digest in zip(image_ids, picture_digests(paths), strict=True)
+    }
 
 
 def _check_classes(variants: Sequence[Variant], dataset: CocoDataset) -> None:
@@ -198,23 +220,23 @@ def _run_variants(
     dataset: CocoDataset,
     variants: Sequence[Variant],
     books: Sequence[Journal],
-    image_ids: Sequence[int],
+    keys: Mapping[int, str],
     progress: Progress | None,
 ) -> None:
     """Write what each journal lacks of each image."""
     places = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
-    total = len(image_ids) * len(books)
-    done = sum(str(image_id) in book for image_id in image_ids for book in books)
+    total = len(keys) * len(books)
+    done = sum(key in book for key in keys.values() for book in books)
     if progress:
         progress(done, total)
     # Encoders keep one core busy each; the detector works on what they have finished.
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        for image_id in image_ids:
+        for image_id, key in keys.items():
             todo = [
                 (variant, book)
                 for variant, book in zip(variants, books, strict=True)
-                if str(image_id) not in book
+                if key not in book
             ]
             if not todo:
                 continue
@@ -222,7 +244,7 @@ def _run_variants(
             prepared = [pool.submit(variant.prepare, source) for variant, _ in todo]
             for (variant, book), ready in zip(todo, prepared, strict=True):
                 ready.result()
-                book.write(str(image_id), _record(variant, source, dataset.category_ids))
+                book.write(key, _record(variant, source, dataset.category_ids))
                 done += 1
                 if progress:
                     progress(done, total)
@@ -261,12 +283,12 @@ def _summarize(
     name: str,
     book: Journal,
     dataset: CocoDataset,
-    image_ids: Sequence[int],
+    keys: Mapping[int, str],
     replicates: int,
     seed: int,
 ) -> Measurement:
     """Return the means and the precision over what a journal has of the images."""
-    records = [book[str(image_id)] for image_id in image_ids]
+    records = [book[key] for key in keys.values()]
 
     def mean(key: str) -> float | None:
         values = [record[key] for record in records if record.get(key) is not None]
@@ -275,8 +297,8 @@ def _summarize(
     results = [result for record in records for result in record['results']]
     return Measurement(
         variant=name,
-        images=len(image_ids),
-        precision=bootstrap_precision(dataset.coco, results, image_ids, replicates, seed),
+        images=len(keys),
+        precision=bootstrap_precision(dataset.coco, results, list(keys), replicates, seed),
         payload_bytes=mean('payload_bytes'),
         message_bytes=mean('message_bytes'),
         payload_bpfe=mean('payload_bpfe'),

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from msfc.data import CocoDataset
+from msfc.data.digests import dataset_digest
 from msfc.evaluation.measurement import Measurement
+from msfc.evaluation.versions import library_versions
 from msfc.files import write_atomically
 from msfc.model import SplitModel
 
@@ -67,7 +69,7 @@ def check_report_path(path: Path) -> Path:
 
 
 def data_digest(root: Path, split: str) -> str:
-    """Return what a journal knows a data set by: a hash of its annotation file.
+    """Return a hash of a data set's annotation file; see :mod:`msfc.data.digests` for pictures.
 
     Args:
         root: folder of the data set.
@@ -105,6 +107,8 @@ def describe_data(dataset: CocoDataset, root: Path, split: str, images: int) -> 
         'images': images,
         'images_in_split': len(dataset),
         'annotations_sha256': data_digest(root, split),
+        'data_sha256': dataset_digest(dataset, images),
+        'versions': library_versions(),
     }
 
 
