@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from msfc_msgs.msg import CompressedFeature
@@ -43,6 +44,7 @@ from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
 from msfc_ros.qos import declare_qos
 from msfc_ros.stamps import age
+from msfc_ros.statistics import in_ms
 
 OVERLAY_PERIOD = 0.5
 """Seconds between two looks whether somebody listens to the overlay."""
@@ -69,6 +71,9 @@ class Waiting:
     camera: Camera
     header: Header
     packet: FeaturePacket
+
+    def __str__(self) -> str:
+        return f'{self.camera.features_topic} number {self.packet.sequence}'
 
 
 class CloudNode(ManagedNode):
@@ -130,10 +135,11 @@ class CloudNode(ManagedNode):
             read_only=True,
         )
         self._features_qos = declare_qos(self, 'features', 'what the edge sends', 'reliable')
-        # Reliable, so that subscribers of both kinds match.
-        self._output_qos = declare_qos(self, 'output', 'the outputs', 'reliable')
+        # Reliable, so that subscribers of both kinds match; with one place only, a result would
+        # be lost whenever the next one is published before it is sent.
+        self._output_qos = declare_qos(self, 'output', 'the outputs', 'reliable', depth=10)
         self._picture_qos = declare_qos(
-            self, 'overlay_image', 'the images for the overlay', 'best_effort', depth=5
+            self, 'overlay_image', 'the images for the overlay', 'best_available', depth=5
         )
         self._cameras, self._has_pictures = declare_cameras(self)
         self._pipeline: CloudPipeline | None = None
@@ -245,17 +251,22 @@ class CloudNode(ManagedNode):
                 camera.foreign = message.model if is_fingerprint(message.model) else 'unnamed'
             self._refuse(camera, str(error.reason), str(error))
             return None
-        if not camera.note(message.sequence, message.header).order.is_news:
+        item = Waiting(camera, message.header, packet)
+        order = camera.note(message.sequence, message.header).order
+        if not order.is_news:
+            self.debug(lambda: f'{item} dropped: {order.value}')
             return None
-        return Waiting(camera, message.header, packet)
+        return item
 
     def _decode(self, waiting: Sequence[Waiting]) -> None:
         pipeline = self._pipeline
         assert pipeline is not None
         fresh = []
         for item in waiting:
-            if self._max_age and self._age(item.header) > self._max_age:
+            seconds = age(self.get_clock().now().nanoseconds, item.header)
+            if self._max_age and seconds > self._max_age:
                 item.camera.statistics.count('stale')
+                self.debug(partial('{} dropped: older than max_age'.format, item))
             else:
                 fresh.append(item)
         if not fresh:
@@ -292,7 +303,7 @@ class CloudNode(ManagedNode):
             {
                 **{f'{stage}_ms': value * 1e3 for stage, value in result.durations.items()},
                 'publish_ms': (time.perf_counter() - start) * 1e3,
-                'age_ms': self._age(item.header) * 1e3,
+                'age_ms': self.age_ms(item.header),
                 'payload_bytes': packet.payload_bytes,
                 'payload_bpfe': payload_bpfe(
                     packet.payload_bytes,
@@ -302,6 +313,9 @@ class CloudNode(ManagedNode):
                 'instances': len(instances),
                 'batch': batch,
             }
+        )
+        self.debug(
+            lambda: f'{item} decoded: {len(instances)} instances; ms: {in_ms(result.durations)}'
         )
 
     def _fail(self, camera: Camera, error: Exception) -> None:
@@ -326,10 +340,6 @@ class CloudNode(ManagedNode):
     def _watch_overlays(self) -> None:
         for camera in self._cameras:
             camera.watch_overlay(self._overlay, self._picture_qos)
-
-    def _age(self, header: Header) -> float:
-        """Return the seconds since the image was taken, by this host's clock."""
-        return age(self.get_clock().now().nanoseconds, header)
 
     def _set_overlay(self, on: bool) -> None:
         self._overlay = on

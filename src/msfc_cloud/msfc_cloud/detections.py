@@ -28,15 +28,15 @@ def detections_message(
         class_names: names of the classes, by label.
 
     Returns:
-        The boxes, unrounded; ``class_id`` is the name of the class and ``id`` the value of the
-        instance in the label map.
+        The boxes, unrounded, in the order of the label map's values; ``class_id`` is the name of
+        the class. ``id`` stays empty: it is for who recognises an object from image to image.
     """
     message = Detection2DArray(header=header)
     items = zip(
         instances.boxes.tolist(), instances.scores.tolist(), instances.labels.tolist(), strict=True
     )
-    for index, ((x1, y1, x2, y2), score, label) in enumerate(items):
-        detection = Detection2D(header=header, id=str(index + 1))
+    for (x1, y1, x2, y2), score, label in items:
+        detection = Detection2D(header=header)
         detection.bbox.center.position.x = (x1 + x2) / 2
         detection.bbox.center.position.y = (y1 + y2) / 2
         detection.bbox.size_x = x2 - x1

@@ -22,7 +22,7 @@ def test_detections():
     assert message.header == header
     (detection,) = message.detections
     assert detection.header == header
-    assert detection.id == '1'
+    assert detection.id == ''
     centre = detection.bbox.center.position
     assert (centre.x, centre.y) == (25.25, 40.0)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (30.5, 40.0)

@@ -20,14 +20,17 @@ from msfc.pipeline import EdgePipeline
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.packet import FeaturePacket, PacketError
 from msfc.wire.quantizer import BIT_DEPTHS
+from msfc_edge.limits import beyond_limits
 from msfc_edge.pace import Pace
+from msfc_ros.diagnostics import LOST
 from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
 from msfc_ros.model_parameters import ModelParameters, free_memory
 from msfc_ros.node import LOG_PERIOD, ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
-from msfc_ros.qos import declare_qos
-from msfc_ros.stamps import age
+from msfc_ros.qos import Subscription, declare_qos
+from msfc_ros.stamps import stamp_text
+from msfc_ros.statistics import in_ms
 
 BIT_DEPTH_CHOICES = (0, *BIT_DEPTHS)
 
@@ -84,13 +87,14 @@ class EdgeNode(ManagedNode):
         self._features_topic: str = declare(
             self, 'features_topic', 'features', 'Topic of what is sent.', read_only=True
         )
-        # Best effort takes images from publishers of both kinds.
-        self._image_qos = declare_qos(self, 'image', 'the camera images', 'best_effort')
+        # Most of an ordinary camera's images are too large to arrive best effort.
+        self._image_qos = declare_qos(self, 'image', 'the camera images', 'best_available')
         self._features_qos = declare_qos(self, 'features', 'what is sent', 'reliable')
         self._pipeline: EdgePipeline | None = None
         self._features: Any = None
         self._sequence = 0
         self._large = LargeMessages()
+        self._beyond: set[str] = set()
 
     def configure(self) -> None:
         """Load the model."""
@@ -110,7 +114,9 @@ class EdgeNode(ManagedNode):
     def activate(self) -> None:
         """Subscribe to the images."""
         self._sequence = 0
+        self._beyond.clear()
         self._pace.restart()
+        self._check_topic()
         self.start_worker(self._encode)
         self.work_on_latest(
             TRANSPORTS[self._transport],
@@ -142,6 +148,37 @@ class EdgeNode(ManagedNode):
             return self._image_topic
         return f'{self.resolve_topic_name(self._image_topic)}/{self._transport}'
 
+    def _check_topic(self) -> None:
+        """Say so where the suffix that the transport adds is in the topic's name already."""
+        topic, suffix = self.resolve_topic_name(self._image_topic), f'/{self._transport}'
+        if self._transport != 'raw' and topic.endswith(suffix):
+            self.get_logger().warning(
+                f"subscribed to '{topic}{suffix}', as image_transport {self._transport} adds "
+                f"{suffix} to image_topic: set image_topic to '{topic.removesuffix(suffix)}'"
+            )
+
+    def advice(self, kind: str) -> str:
+        """Return what to do about a finding of a kind, as a sentence for the log."""
+        if kind != LOST:
+            return ''
+        return (
+            f"These images on '{self._input_topic()}' never came, as they are too large or too "
+            'many for this host. Let both ends be reliable (qos.image.reliability), give the '
+            "camera's process more shared memory, or take image_transport compressed: see "
+            'docs/deploy.md, images on one machine'
+        )
+
+    def type_advice(self, subscription: Subscription, other: str) -> str:
+        """Return what to do about a topic of another type, as a sentence for the log."""
+        transports = {f'sensor_msgs/msg/{kind.__name__}': n for n, kind in TRANSPORTS.items()}
+        transport = transports.get(other)
+        if transport is None:
+            return ''
+        topic = subscription.topic
+        if transport != 'raw':
+            topic = topic.removesuffix(f'/{transport}')
+        return f"Set image_transport to {transport} and image_topic to '{topic}'"
+
     def _keep_pace(
         self, message: Image | CompressedImage
     ) -> Image | CompressedImage | None:
@@ -149,6 +186,7 @@ class EdgeNode(ManagedNode):
         if self._pace.admits(time.monotonic()):
             return message
         self.statistics.count('skipped')
+        self.debug(lambda: f'image {stamp_text(message.header)} skipped: beyond max_rate')
         return None
 
     def _encode(self, messages: Sequence[Image | CompressedImage]) -> None:
@@ -179,7 +217,7 @@ class EdgeNode(ManagedNode):
             {
                 'convert_ms': convert_time * 1e3,
                 **{f'{stage}_ms': value * 1e3 for stage, value in packet.durations.items()},
-                'age_ms': age(self.get_clock().now().nanoseconds, header) * 1e3,
+                'age_ms': self.age_ms(header),
                 'payload_bytes': packet.payload_bytes,
                 'message_bytes': message_bytes,
                 'payload_bpfe': payload_bpfe(
@@ -190,6 +228,19 @@ class EdgeNode(ManagedNode):
                 'bits_per_pixel': bits_per_pixel(message_bytes, packet.image_size),
             }
         )
+        self.debug(
+            lambda: (
+                f'image {stamp_text(header)} sent as number {packet.sequence}, {message_bytes} '
+                f'bytes; ms: convert {convert_time * 1e3:.1f}, {in_ms(packet.durations)}'
+            )
+        )
+        for limit, sentence in beyond_limits(packet).items():
+            if limit not in self._beyond:
+                self._beyond.add(limit)
+                self.get_logger().warning(
+                    f'a cloud with default limits will refuse this: {sentence}. Raise that '
+                    "parameter of the cloud, or make the camera's images smaller"
+                )
         kind = (packet.padded_size, packet.channels, packet.bit_depth)
         if self._large.is_news(kind, message_bytes, time.monotonic()):
             self.get_logger().warning(

@@ -16,6 +16,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from msfc.bags.definitions import FEATURES
 from msfc.bags.writing import BagWriter
+from msfc_ros.qos import Subscription
 from msfc_ros.signal_context import tool_context
 
 DISCOVERY_PERIOD = 0.5
@@ -24,8 +25,12 @@ DISCOVERY_PERIOD = 0.5
 SILENCE = 5.0
 """Seconds after which it says that there is nothing to record yet."""
 
-DEPTH = 100
-"""Messages that may wait while the disk is slow."""
+QOS = QoSProfile(
+    depth=100,
+    history=HistoryPolicy.KEEP_LAST,
+    reliability=ReliabilityPolicy.BEST_AVAILABLE,
+)
+"""Deep, as messages may wait while the disk is slow."""
 
 
 class Recorder(Node):
@@ -43,6 +48,7 @@ class Recorder(Node):
         self._topics = tuple(self.resolve_topic_name(topic) for topic in topics)
         self._limit = limit
         self._recorded: set[str] = set()
+        self._recordings: list[Subscription] = []
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DISCOVERY_PERIOD, self._tick, clock=steady)
         self._patience = self.create_timer(SILENCE, self._tell_what_is_missing, clock=steady)
@@ -65,20 +71,9 @@ class Recorder(Node):
             if FEATURES not in kinds:
                 self.get_logger().error(f'{topic} is {", ".join(kinds)}, not {FEATURES}')
                 continue
-            # Best effort matches both kinds of publishers, but reliable loses nothing.
-            reliable = all(
-                info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in publishers
-            )
-            profile = QoSProfile(
-                depth=DEPTH,
-                history=HistoryPolicy.KEEP_LAST,
-                reliability=(
-                    ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-                ),
-            )
             self._writer.add_topic(topic, FEATURES)
-            self.create_subscription(
-                CompressedFeature, topic, self._callback(topic), profile, raw=True
+            self._recordings.append(
+                Subscription(self, CompressedFeature, topic, QOS, self._callback(topic), raw=True)
             )
             self.get_logger().info(f'recording {topic}')
 
@@ -100,6 +95,8 @@ class Recorder(Node):
 
     def _tick(self) -> None:
         self.discover()
+        for recording in self._recordings:
+            recording.follow()
         # Also while nothing comes.
         self._writer.flush_if_due()
 

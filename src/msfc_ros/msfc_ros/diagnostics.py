@@ -33,6 +33,9 @@ LONG_TRANSIT = 1.0
 OLD_ARRIVAL = 10.0
 """Seconds from the camera's stamp to being received beyond which the clocks are doubted."""
 
+HANGS, SILENT, LOST, OLD, SLOW, CLOCK = 'hangs', 'silent', 'lost', 'old', 'slow', 'clock'
+"""Kinds of findings that are for the log as well."""
+
 SYNCHRONISE = 'synchronise the clocks (chrony, PTP)'
 
 
@@ -43,10 +46,13 @@ class Finding:
     Attributes:
         level: ``OK``, ``WARN`` or ``ERROR``.
         text: what it is, in a few words.
+        kind: what it is, in a word, if it is also for the log; what is counted message by message
+            is logged as it happens.
     """
 
     level: bytes
     text: str
+    kind: str = ''
 
 
 def work_findings(statistics: Statistics, busy_for: float) -> list[Finding]:
@@ -58,10 +64,10 @@ def work_findings(statistics: Statistics, busy_for: float) -> list[Finding]:
     """
     found = []
     if busy_for > HUNG:
-        found.append(Finding(ERROR, f'at work on one message for {busy_for:.0f} s'))
+        found.append(Finding(ERROR, f'at work on one message for {busy_for:.0f} s', HANGS))
     silence = statistics.silence('received')
     if silence >= WINDOW:
-        found.append(Finding(WARN, f'nothing received for {silence:.0f} s'))
+        found.append(Finding(WARN, f'nothing received for {silence:.0f} s', SILENT))
         return found
     finished = statistics.recent('frames')
     refused = statistics.recently_refused()
@@ -77,17 +83,19 @@ def work_findings(statistics: Statistics, busy_for: float) -> list[Finding]:
         found.append(Finding(WARN, f'{stale} messages older than max_age'))
     lost, received = statistics.recent('lost'), statistics.recent('received')
     if lost > MUCH * (lost + received):
-        found.append(Finding(WARN, f'{lost} of {lost + received} messages lost on the way'))
+        found.append(Finding(WARN, f'{lost} of {lost + received} messages lost on the way', LOST))
     old = statistics.recent('repeated') + statistics.recent('reordered')
     if old > MUCH * received:
-        found.append(Finding(WARN, f'{old} of {received} messages no newer than those before'))
+        found.append(
+            Finding(WARN, f'{old} of {received} messages no newer than those before', OLD)
+        )
     if statistics.recent('idle'):
         if not finished:
             found.append(Finding(OK, 'idle: nobody subscribes'))
         return found
     usual, rate = statistics.usual_rate(), statistics.rate()
     if usual is not None and usual * WINDOW >= 2 and rate < FALLEN * usual:
-        found.append(Finding(WARN, f'the rate fell from {usual:.2f} to {rate:.2f} Hz'))
+        found.append(Finding(WARN, f'the rate fell from {usual:.2f} to {rate:.2f} Hz', SLOW))
     return found
 
 
@@ -99,20 +107,20 @@ def clock_findings(statistics: Statistics) -> list[Finding]:
     """
     transits = [value * 1e-3 for value in statistics.recent_values('transit_ms')]
     if transits and max(transits) < -CLOCK_TOLERANCE:
-        behind = -max(transits)
-        return [Finding(WARN, f'the sender is at least {behind:.3g} s ahead: {SYNCHRONISE}')]
+        text = f'the sender is at least {-max(transits):.3g} s ahead: {SYNCHRONISE}'
+        return [Finding(WARN, text, CLOCK)]
     if transits and min(transits) > LONG_TRANSIT:
         text = f'messages seem {min(transits):.3g} s on the way: {SYNCHRONISE}, or a slow link'
-        return [Finding(WARN, text)]
+        return [Finding(WARN, text, CLOCK)]
     ages = [value * 1e-3 for value in statistics.recent_values('arrival_age_ms')]
     if ages and max(ages) < -CLOCK_TOLERANCE:
         text = f'images have stamps {-max(ages):.3g} s ahead of this host: {SYNCHRONISE}'
-        return [Finding(WARN, text)]
+        return [Finding(WARN, text, CLOCK)]
     if ages and min(ages) > OLD_ARRIVAL:
         text = f'images are {min(ages):.3g} s old as they come: {SYNCHRONISE}, or an old recording'
-        return [Finding(WARN, text)]
+        return [Finding(WARN, text, CLOCK)]
     if statistics.recent('unstamped'):
-        return [Finding(WARN, 'images have no stamp')]
+        return [Finding(WARN, 'images have no stamp', CLOCK)]
     return []
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,9 @@ from rclpy.task import Future
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
+
+NEXT = {'unconfigured': 'configure', 'inactive': 'activate'}
+"""Transitions that lead towards the active state, by the state that they begin in."""
 
 Action = Callable[[], Any]
 """Part of a transition; it fails by raising, or by returning anything but None or SUCCESS."""
@@ -57,6 +61,7 @@ class BackgroundLifecycleNode(LifecycleNodeMixin, Node):
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self.state = 'unconfigured'
         self.failure = ''
+        self._by_itself = False
         self._transition = threading.Lock()
         self._blocking_change_state = self._service_change_state.callback
         self._service_change_state.callback = (
@@ -81,12 +86,12 @@ class BackgroundLifecycleNode(LifecycleNodeMixin, Node):
 
     def start(self) -> bool:
         """Configure and activate. Return whether both succeeded."""
-        with self._transition:
+        with self._transition, self._alone():
             return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
 
     def stop(self) -> None:
         """Deactivate and clean up, as far as the state asks for it; waits for a transition."""
-        with self._transition:
+        with self._transition, self._alone():
             if self.state == 'active':
                 self.trigger_deactivate()
             if self.state == 'inactive':
@@ -181,13 +186,29 @@ class BackgroundLifecycleNode(LifecycleNodeMixin, Node):
         problem = self._problem(steps)
         if not problem:
             self.state, self.failure = reached, ''
-            self.get_logger().info(reached)
+            self.get_logger().info(reached + self._way_on())
             return SUCCESS
         self._tell_failure(f'cannot {what}: {problem}')
         if undo is not None and (problem := self._problem([undo])):
             self.get_logger().error(f'cannot undo it: {problem}')
         result, self.state = failed
         return result
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Go through transitions that nobody else has to ask for."""
+        self._by_itself = True
+        try:
+            yield
+        finally:
+            self._by_itself = False
+
+    def _way_on(self) -> str:
+        """Return, for the log, how a node that is not active goes on."""
+        step = NEXT.get(self.state)
+        if step is None or self._by_itself:
+            return ''
+        return f'; to go on: ros2 lifecycle set {self.get_fully_qualified_name()} {step}'
 
     def _problem(self, steps: list[Action]) -> str:
         """Go through steps until one fails; return why it does, or nothing."""

@@ -18,16 +18,18 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.logging import get_logger
+from rclpy.logging import LoggingSeverity, get_logger
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Header
 
 from msfc_ros.diagnostics import (
     ERROR,
+    WARN,
     Finding,
     clock_findings,
     make_status,
@@ -37,10 +39,12 @@ from msfc_ros.diagnostics import (
 from msfc_ros.fast_dds import use_profile
 from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
-from msfc_ros.qos import LossCounter, create_publisher, create_subscription
+from msfc_ros.qos import LossCounter, Subscription, create_publisher
 from msfc_ros.security import check_security
-from msfc_ros.stamps import age, is_stamped
+from msfc_ros.stamps import age, is_stamped, nanoseconds, stamp_text
 from msfc_ros.statistics import Statistics
+from msfc_ros.surroundings import REPEAT, Surroundings
+from msfc_ros.time_line import JUMP, TimeLine, WallClock
 from msfc_ros.worker import LatestWorker
 
 LOG_PERIOD = 5.0
@@ -48,6 +52,12 @@ LOG_PERIOD = 5.0
 
 STOP_PATIENCE = 15.0
 """Seconds that the message at work has for its end when the node is deactivated."""
+
+LOOK_PERIOD = 0.5
+"""Seconds between two looks at who publishes what."""
+
+START_PATIENCE = 3.0
+"""Seconds after which a node says that nobody has started it."""
 
 SPIN_PERIOD = 0.2
 """Seconds between two looks at what may end the process."""
@@ -76,8 +86,11 @@ class ManagedNode(BackgroundLifecycleNode):
         self.hardware = ''
         self._task = task
         self._worker: LatestWorker[Any] | None = None
-        self._subscriptions_active: list[Any] = []
+        self._subscriptions_active: list[Subscription] = []
+        # Transitions have a thread of their own.
+        self._subscribing = threading.RLock()
         self._logged: dict[tuple[str, str], float] = {}
+        self._idle_since: float | None = time.monotonic()
         self.autostart: bool = declare(
             self,
             'autostart',
@@ -93,11 +106,23 @@ class ManagedNode(BackgroundLifecycleNode):
             limits=(0.1, 60.0),
             read_only=True,
         )
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # A steady clock, so that a paused simulation is diagnosed as well.
-        self._diagnostics_timer = self.create_timer(
-            period, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(period, self.publish_diagnostics, clock=steady)
+        self.create_timer(LOOK_PERIOD, self._look_around, clock=steady)
+        self._surroundings = Surroundings(self, self.type_advice)
+        self._time_line, self._wall_clock = TimeLine(), WallClock()
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=Duration(seconds=JUMP), min_backward=Duration(nanoseconds=-1)
+            ),
+            post_callback=lambda jump: self._note_jump('arrival_age_ms', 'age_ms'),
         )
+        self._findings_logged: dict[tuple[str, str], float] = {}
+        self._findings_before: set[tuple[str, str]] = set()
+        if not self.autostart:
+            self._tell_how_to_start(f'autostart is false: {self.state}')
 
     # -- for the nodes to implement --
 
@@ -110,7 +135,10 @@ class ManagedNode(BackgroundLifecycleNode):
         worker = self._worker
         if worker is None:
             return []
-        return work_findings(self.statistics, worker.busy_for()) + clock_findings(self.statistics)
+        found = work_findings(self.statistics, worker.busy_for())
+        if self._surroundings.lacks_clock:
+            return [*found, Finding(WARN, 'use_sim_time is true, but nobody publishes /clock')]
+        return found + clock_findings(self.statistics)
 
     def values(self) -> Mapping[str, str]:
         """Return what is shown of this node beside its statistics, for the diagnostics."""
@@ -119,6 +147,14 @@ class ManagedNode(BackgroundLifecycleNode):
     def parts(self) -> Mapping[str, tuple[list[Finding], Mapping[str, str]]]:
         """Return findings and values of each part of the node that has a status of its own."""
         return {}
+
+    def advice(self, kind: str) -> str:
+        """Return what to do about a finding of a kind, as a sentence for the log."""
+        return ''
+
+    def type_advice(self, subscription: Subscription, other: str) -> str:
+        """Return what to do about a topic of another type, as a sentence for the log."""
+        return ''
 
     # -- for the nodes to use --
 
@@ -159,13 +195,10 @@ class ManagedNode(BackgroundLifecycleNode):
         assert worker is not None
         noted = self.statistics if statistics is None else statistics
         losses = LossCounter()
-        subscription: Any = None
+        subscription: Subscription | None = None
 
         def publishers() -> int:
-            try:
-                return subscription.get_publisher_count() if subscription is not None else 0
-            except InvalidHandle:  # the subscription is being destroyed
-                return 0
+            return subscription.publisher_count() if subscription is not None else 0
 
         def received(message: Any, info: Mapping[str, int]) -> None:
             noted.count('received')
@@ -174,16 +207,18 @@ class ManagedNode(BackgroundLifecycleNode):
             self._note_arrival(message.header, info, noted)
             if not wanted():
                 noted.count('idle')
+                self.debug(lambda: f'{stamp_text(message.header)} on {topic}: nobody subscribes')
                 return
             item = admit(message)
             if item is not None and worker.put(item, topic):
                 noted.count('overwritten')
+                self.debug(lambda: f'{stamp_text(message.header)} on {topic} replaces one')
 
         subscription = self._subscribe(message_type, topic, qos, received)
 
     def subscribe(
         self, message_type: type, topic: str, qos: QoSProfile, callback: Callable[[Any], None]
-    ) -> Any:
+    ) -> Subscription:
         """Subscribe until deactivation, or until :meth:`unsubscribe`.
 
         Args:
@@ -197,10 +232,17 @@ class ManagedNode(BackgroundLifecycleNode):
         """
         return self._subscribe(message_type, topic, qos, lambda message, info: callback(message))
 
-    def unsubscribe(self, subscription: Any) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription of :meth:`subscribe`."""
-        self._subscriptions_active.remove(subscription)
-        self.destroy_subscription(subscription)
+        with self._subscribing:
+            self._subscriptions_active.remove(subscription)
+            subscription.destroy()
+
+    def debug(self, sentence: Callable[[], str]) -> None:
+        """Log a sentence that is not even made unless the level is debug."""
+        logger = self.get_logger()
+        if logger.is_enabled_for(LoggingSeverity.DEBUG):
+            logger.debug(sentence())
 
     def publisher(self, message_type: type, topic: str, qos: QoSProfile) -> Any:
         """Create a publisher that is silent unless the node is active."""
@@ -223,10 +265,21 @@ class ManagedNode(BackgroundLifecycleNode):
             self._logged[topic, reason] = now
             what = f'a message on {topic}' if topic else 'a message'
             self.get_logger().warning(f'refused {what} ({reason}, {count} so far): {sentence}')
+        else:
+            self.debug(lambda: f'refused {topic} ({reason}, {count} so far): {sentence}')
+
+    def age_ms(self, header: Header) -> float | None:
+        """Return the time since a stamp; None if it is none, or the clock has jumped since."""
+        now = self.get_clock().now().nanoseconds
+        if not is_stamped(header) or not self._time_line.has(nanoseconds(header), now):
+            return None
+        return age(now, header) * 1e3
 
     def publish_diagnostics(self) -> None:
         """Publish the node's state, findings, counts and means, then those of its parts."""
         findings = self.findings() if self.state == 'active' else []
+        parts = self.parts()
+        self._log_findings({'': findings, **{name: found for name, (found, _) in parts.items()}})
         if self.failure:
             findings.insert(0, Finding(ERROR, self.failure))
         try:
@@ -245,7 +298,7 @@ class ManagedNode(BackgroundLifecycleNode):
                 make_status(name, self.state, findings, values, self.hardware),
                 *(
                     make_status(f'{name} {part}', self.state, found, shown, self.hardware)
-                    for part, (found, shown) in self.parts().items()
+                    for part, (found, shown) in parts.items()
                 ),
             ]
         )
@@ -263,9 +316,10 @@ class ManagedNode(BackgroundLifecycleNode):
         Raises:
             TimeoutError: if that takes too long; it is then left to itself.
         """
-        for subscription in self._subscriptions_active:
-            self.destroy_subscription(subscription)
-        self._subscriptions_active.clear()
+        with self._subscribing:
+            for subscription in self._subscriptions_active:
+                subscription.destroy()
+            self._subscriptions_active.clear()
         self.statistics.reset()
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop(STOP_PATIENCE):
@@ -280,29 +334,86 @@ class ManagedNode(BackgroundLifecycleNode):
         topic: str,
         qos: QoSProfile,
         callback: Callable[[Any, Mapping[str, int]], None],
-    ) -> Any:
+    ) -> Subscription:
         def guarded(message: Any, info: Mapping[str, int]) -> None:
             try:
                 callback(message, info)
             except Exception as error:
                 self._work_failed(error)
 
-        subscription = create_subscription(self, message_type, topic, qos, guarded)
-        self._subscriptions_active.append(subscription)
+        with self._subscribing:
+            subscription = Subscription(self, message_type, topic, qos, guarded)
+            self._subscriptions_active.append(subscription)
         return subscription
 
     def _note_arrival(
         self, header: Header, info: Mapping[str, int], statistics: Statistics
     ) -> None:
-        if is_stamped(header):
-            seconds = age(self.get_clock().now().nanoseconds, header)
-            statistics.sample('arrival_age_ms', seconds * 1e3)
-        else:
+        if not is_stamped(header):
             statistics.count('unstamped')
+        elif (milliseconds := self.age_ms(header)) is not None:
+            statistics.sample('arrival_age_ms', milliseconds)
         # By the senders' and this host's system clock; 0 where the middleware does not know.
         sent, received = info.get('source_timestamp', 0), info.get('received_timestamp', 0)
         if sent > 0 and received > 0:
             statistics.sample('transit_ms', (received - sent) * 1e-6)
+
+    def _look_around(self) -> None:
+        """Follow the publishers, and say what is waited for."""
+        if self._wall_clock.has_jumped():
+            self._note_jump('arrival_age_ms', 'age_ms', 'transit_ms')
+        with self._subscribing:
+            for subscription in self._subscriptions_active:
+                if subscription.follow():
+                    kind = subscription.qos_profile.reliability.name.lower()
+                    self.get_logger().info(
+                        f"subscribed to '{subscription.topic}' anew, {kind} as its publishers are"
+                    )
+            self._surroundings.look(self._subscriptions_active)
+        if self._idle_since is not None and time.monotonic() - self._idle_since > START_PATIENCE:
+            self._idle_since = None
+            if self.state == 'unconfigured' and self.autostart:
+                self._tell_how_to_start('unconfigured')
+
+    def _tell_how_to_start(self, state: str) -> None:
+        self._idle_since = None
+        name = self.get_fully_qualified_name()
+        self.get_logger().info(
+            f'{state}. Nothing is done until it is configured and activated: '
+            f'ros2 lifecycle set {name} configure, then activate; in Python: node.start()'
+        )
+
+    def _note_jump(self, *names: str) -> None:
+        """Forget the values that were taken by the clock as it went before."""
+        self._time_line.jump(self.get_clock().now().nanoseconds)
+        self.statistics.forget(*names)
+        self.debug(lambda: 'the clock has jumped: ages are taken anew')
+
+    def _log_findings(self, findings: Mapping[str, Sequence[Finding]]) -> None:
+        """Log what is found for the first time, or again after some time without it.
+
+        Args:
+            findings: of the node, named '', and of each of its parts.
+        """
+        now, present = time.monotonic(), set()
+        for part, found in findings.items():
+            for finding in found:
+                key = part, finding.kind
+                if not finding.kind:
+                    continue
+                present.add(key)
+                told = self._findings_logged.get(key, -REPEAT)
+                if key in self._findings_before or now - told < REPEAT:
+                    continue
+                self._findings_logged[key] = now
+                text = ': '.join(filter(None, (part, finding.text)))
+                text = '. '.join(filter(None, (text, self.advice(finding.kind))))
+                # Two lines, as rclpy wants one severity of each.
+                if finding.level == ERROR:
+                    self.get_logger().error(text)
+                else:
+                    self.get_logger().warning(text)
+        self._findings_before = present
 
     def _work_failed(self, error: Exception) -> None:
         self.refuse('internal_error', ''.join(traceback.format_exception(error)).rstrip())

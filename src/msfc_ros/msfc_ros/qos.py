@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -31,7 +31,10 @@ from msfc_ros.parameters import declare
 RELIABILITIES = {
     'reliable': ReliabilityPolicy.RELIABLE,
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
+    'best_available': ReliabilityPolicy.BEST_AVAILABLE,
+    'system_default': ReliabilityPolicy.SYSTEM_DEFAULT,
 }
+"""Values of the parameters; ``best_available`` is what the other end offers."""
 
 OVERRIDABLE = (
     QoSPolicyKind.HISTORY,
@@ -75,7 +78,7 @@ def declare_qos(node: Node, name: str, what: str, reliability: str, depth: int =
         node,
         f'qos.{name}.reliability',
         reliability,
-        f'Reliability of {what}.',
+        f'Reliability of {what}; best_available is that of the other end.',
         choices=tuple(RELIABILITIES),
         read_only=True,
     )
@@ -98,14 +101,26 @@ def declare_qos(node: Node, name: str, what: str, reliability: str, depth: int =
 # -- endpoints whose QoS a user can override --
 
 
-def create_subscription(
-    node: Node,
-    message_type: type,
-    topic: str,
-    qos: QoSProfile,
-    callback: Callable[[Any, Mapping[str, int]], None],
-) -> Any:
-    """Create a subscription that obeys ``qos_overrides`` and says who does not fit with it.
+def best_reliability(publishers: Iterable[Any]) -> ReliabilityPolicy:
+    """Return the best reliability with which all publishers can be subscribed to.
+
+    It is what ``BEST_AVAILABLE`` comes to. The middleware decides that once, when the subscription
+    is made, and often before it has discovered anybody.
+
+    Args:
+        publishers: as ``get_publishers_info_by_topic`` gives them.
+    """
+    offered = {publisher.qos_profile.reliability for publisher in publishers}
+    if ReliabilityPolicy.BEST_EFFORT in offered:
+        return ReliabilityPolicy.BEST_EFFORT
+    return ReliabilityPolicy.RELIABLE
+
+
+class Subscription:
+    """A subscription that obeys ``qos_overrides`` and says who does not fit with it.
+
+    Where its reliability is ``BEST_AVAILABLE`` it is that of the publishers; :meth:`follow`
+    subscribes anew when they change.
 
     Args:
         node: the node.
@@ -113,12 +128,89 @@ def create_subscription(
         topic: the topic.
         qos: quality of service where no override says otherwise.
         callback: called with the message and what the middleware knows of it.
+        raw: the callback gets serialised messages.
+
+    Attributes:
+        topic: resolved name of the topic.
+        message_type: type of the messages.
 
     Raises:
         ValueError: if an override is not valid.
     """
-    create = partial(node.create_subscription, message_type, topic, callback)
-    return _with_overrides(node, topic, qos, create, subscription_events)
+
+    def __init__(
+        self,
+        node: Node,
+        message_type: type,
+        topic: str,
+        qos: QoSProfile,
+        callback: Callable[[Any, dict[str, Any]], None],
+        raw: bool = False,
+    ) -> None:
+        self._node = node
+        self.message_type = message_type
+        self.topic = node.resolve_topic_name(topic)
+        self._follows = False
+        self._create = partial(
+            _with_overrides,
+            node,
+            topic,
+            qos,
+            partial(node.create_subscription, message_type, topic, callback, raw=raw),
+            self._events,
+            self._choose,
+        )
+        self._subscription = self._create()
+
+    @property
+    def qos_profile(self) -> QoSProfile:
+        """Its quality of service, with the reliability that it has at present."""
+        return cast(QoSProfile, self._subscription.qos_profile)
+
+    @property
+    def type_name(self) -> str:
+        """Name of the messages' type, as tools show it."""
+        package, _, _ = self.message_type.__module__.partition('.')
+        return f'{package}/msg/{self.message_type.__name__}'
+
+    def publishers(self) -> list[Any]:
+        """Return who publishes the topic, messages of whatever type."""
+        return list(self._node.get_publishers_info_by_topic(self.topic))
+
+    def publisher_count(self) -> int:
+        """Return how many publishers are matched with it; 0 while it is being destroyed."""
+        try:
+            return int(self._subscription.get_publisher_count())
+        except InvalidHandle:
+            return 0
+
+    def follow(self) -> bool:
+        """Subscribe anew if another reliability fits better; return whether it was so."""
+        if not self._follows:
+            return False
+        publishers = self._of_its_type()
+        if not publishers or best_reliability(publishers) == self.qos_profile.reliability:
+            return False
+        self.destroy()
+        self._subscription = self._create()
+        return True
+
+    def destroy(self) -> None:
+        """End it."""
+        self._node.destroy_subscription(self._subscription)
+
+    def _of_its_type(self) -> list[Any]:
+        return [other for other in self.publishers() if other.topic_type == self.type_name]
+
+    def _events(self, profile: QoSProfile) -> SubscriptionEventCallbacks:
+        report = _report(self._node, self.topic, profile, True, lambda: self._follows)
+        return SubscriptionEventCallbacks(incompatible_qos=report)
+
+    def _choose(self, profile: QoSProfile) -> None:
+        """Put a reliability in place of the best available one."""
+        if profile.reliability == ReliabilityPolicy.BEST_AVAILABLE:
+            self._follows = True
+            profile.reliability = best_reliability(self._of_its_type())
 
 
 def create_publisher(node: Any, message_type: type, topic: str, qos: QoSProfile) -> Any:
@@ -133,8 +225,18 @@ def create_publisher(node: Any, message_type: type, topic: str, qos: QoSProfile)
     Raises:
         ValueError: if an override is not valid.
     """
+
+    def events(profile: QoSProfile) -> PublisherEventCallbacks:
+        return PublisherEventCallbacks(incompatible_qos=_report(node, topic, profile, False))
+
     create = partial(node.create_lifecycle_publisher, message_type, topic)
-    return _with_overrides(node, topic, qos, create, publisher_events)
+    return _with_overrides(node, topic, qos, create, events, _serve_all)
+
+
+def _serve_all(profile: QoSProfile) -> None:
+    """Put a reliability in place of the best available one: reliable serves both kinds."""
+    if profile.reliability == ReliabilityPolicy.BEST_AVAILABLE:
+        profile.reliability = ReliabilityPolicy.RELIABLE
 
 
 def _with_overrides(
@@ -142,27 +244,28 @@ def _with_overrides(
     topic: str,
     qos: QoSProfile,
     create: Callable[..., Any],
-    events: Callable[[Node, str, QoSProfile], Any],
+    events: Callable[[QoSProfile], Any],
+    choose: Callable[[QoSProfile], None],
 ) -> Any:
     # rclpy writes the overrides into the profile that it is given.
     profile = copy.copy(qos)
+
+    def check(overridden: QoSProfile) -> SetParametersResult:
+        if overridden.depth < 1:
+            reason = f'a depth of {overridden.depth} is not accepted, 1 is the least'
+            return SetParametersResult(successful=False, reason=reason)
+        choose(overridden)
+        return SetParametersResult(successful=True)
+
     try:
         return create(
             profile,
-            event_callbacks=events(node, topic, profile),
-            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=_check_overrides),
+            event_callbacks=events(profile),
+            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=check),
         )
     except (RuntimeError, InvalidQosOverridesError, ParameterException) as error:
         name = node.resolve_topic_name(topic)
         raise ValueError(f"topic '{name}' cannot have this QoS: {error}") from error
-
-
-def _check_overrides(profile: QoSProfile) -> SetParametersResult:
-    if profile.depth < 1:
-        return SetParametersResult(
-            successful=False, reason=f'a depth of {profile.depth} is not accepted, 1 is the least'
-        )
-    return SetParametersResult(successful=True)
 
 
 # -- what is lost --
@@ -246,19 +349,23 @@ def _explicit(profile: QoSProfile) -> QoSProfile:
     return explicit
 
 
-def subscription_events(node: Node, topic: str, profile: QoSProfile) -> SubscriptionEventCallbacks:
-    """Return event callbacks that say in words that a publisher's QoS does not fit."""
-    return SubscriptionEventCallbacks(incompatible_qos=_report(node, topic, profile, True))
-
-
-def publisher_events(node: Node, topic: str, profile: QoSProfile) -> PublisherEventCallbacks:
-    """Return event callbacks that say in words that a subscriber's QoS does not fit."""
-    return PublisherEventCallbacks(incompatible_qos=_report(node, topic, profile, False))
-
-
 def _report(
-    node: Node, topic: str, profile: QoSProfile, subscribes: bool
+    node: Node,
+    topic: str,
+    profile: QoSProfile,
+    subscribes: bool,
+    follows: Callable[[], bool] = lambda: False,
 ) -> Callable[[Any], None]:
+    """Return an event callback that says in words whose QoS does not fit.
+
+    Args:
+        node: the node.
+        topic: the topic.
+        profile: QoS of the node's endpoint.
+        subscribes: it is a subscription.
+        follows: whether it takes the others' reliability; then that is nothing to tell of.
+    """
+
     def tell(policy: str) -> None:
         name = node.resolve_topic_name(topic)
         endpoints = (
@@ -266,9 +373,13 @@ def _report(
             if subscribes
             else node.get_subscriptions_info_by_topic(name)
         )
-        for who, theirs, why in misfits(profile, endpoints, subscribes):
+        here = copy.copy(profile)
+        if follows():
+            here.reliability = ReliabilityPolicy.BEST_EFFORT
+            policy = '' if policy == QoSPolicyKind.RELIABILITY.name else policy
+        for who, theirs, why in misfits(here, endpoints, subscribes):
             node.get_logger().error(
-                _incompatible(name, who, theirs, describe_qos(profile), why, subscribes)
+                _incompatible(name, who, theirs, describe_qos(here), why, subscribes)
             )
             policy = ''
         if policy:
@@ -278,7 +389,7 @@ def _report(
                     name,
                     'an endpoint that is gone',
                     f'another {policy.lower()}',
-                    describe_qos(profile),
+                    describe_qos(here),
                     f'{policy.lower()} does not fit',
                     subscribes,
                 )

@@ -25,3 +25,8 @@ def nanoseconds(header: Header) -> int:
 def is_stamped(header: Header) -> bool:
     """Return whether a header has a stamp at all; 0 is how messages are made."""
     return nanoseconds(header) != 0
+
+
+def stamp_text(header: Header) -> str:
+    """Return a header's stamp as it is written in logs."""
+    return f'{header.stamp.sec}.{header.stamp.nanosec:09d}'

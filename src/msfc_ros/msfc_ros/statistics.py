@@ -30,6 +30,11 @@ FRAMES = 'frames'
 """Name of the series of finished frames."""
 
 
+def in_ms(durations: Mapping[str, float]) -> str:
+    """Return durations, in seconds by name, as text in milliseconds for the log."""
+    return ', '.join(f'{name} {seconds * 1e3:.1f}' for name, seconds in durations.items())
+
+
 class _Series:
     """Numbers with the time of each, the last few minutes of them at most."""
 
@@ -61,6 +66,9 @@ class Statistics:
     ) -> None:
         self._clock = clock
         self._whole = whole
+        self._parts: list[Statistics] = []
+        if whole is not None:
+            whole._parts.append(self)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -77,6 +85,14 @@ class Statistics:
                 series.clear()
             self._latest.clear()
             self._start = self._clock()
+
+    def forget(self, *names: str) -> None:
+        """Forget the values of quantities, here and in the parts of this."""
+        with self._lock:
+            for name in names:
+                self._values.pop(name, None)
+        for part in self._parts:
+            part.forget(*names)
 
     # -- what happens --
 
@@ -105,11 +121,17 @@ class Statistics:
         if self._whole is not None:
             self._whole.sample(name, value)
 
-    def frame(self, values: Mapping[str, float]) -> None:
-        """Note a finished frame and its quantities, in the units that they are shown in."""
+    def frame(self, values: Mapping[str, float | None]) -> None:
+        """Note a finished frame and its quantities, in the units that they are shown in.
+
+        Args:
+            values: the quantities, by name; None for one that is not known.
+        """
         with self._lock:
             self._note_event(FRAMES, 1)
             for name, value in values.items():
+                if value is None:
+                    continue
                 self._values[name].add(self._clock(), value, WINDOW)
         if self._whole is not None:
             self._whole.frame(values)

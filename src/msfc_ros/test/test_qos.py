@@ -14,8 +14,8 @@ from std_msgs.msg import Header
 from msfc_ros.qos import (
     LATCHED,
     LossCounter,
+    Subscription,
     create_publisher,
-    create_subscription,
     describe_qos,
     misfits,
 )
@@ -142,13 +142,13 @@ def test_overrides(make):
     })  # fmt: skip
     default = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     for _ in range(2):  # as after a cleanup, with the parameters declared already
-        subscription = create_subscription(node, Header, 'a', default, lambda message, info: None)
+        subscription = Subscription(node, Header, 'a', default, lambda message, info: None)
         publisher = create_publisher(node, Header, 'a', default)
         assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
         assert subscription.qos_profile.depth == 7
         assert publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
         assert publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-        node.destroy_subscription(subscription)
+        subscription.destroy()
         node.destroy_lifecycle_publisher(publisher)
     # The profile is for other topics, too.
     assert (default.depth, default.reliability) == (1, ReliabilityPolicy.BEST_EFFORT)
@@ -183,7 +183,7 @@ def test_report_of_a_subscription(probe: Probe, make, lines):
     node = make()
     probe.executor.add_node(node)
     probe.node.create_publisher(Header, '/robot1/a', RELIABLE)
-    create_subscription(node, Header, 'a', RELIABLE, lambda message, info: None)
+    Subscription(node, Header, 'a', RELIABLE, lambda message, info: None)
     probe.node.create_publisher(Header, '/robot1/a', BEST_EFFORT)
     probe.wait(lambda: lines, 'the report')
     (line,) = lines
@@ -220,9 +220,9 @@ def test_replaced_messages_are_lost_ones(probe: Probe, make):
     losses, missed = LossCounter(), []
 
     def received(message, info):
-        missed.append(losses.missed(info, subscription.get_publisher_count))
+        missed.append(losses.missed(info, subscription.publisher_count))
 
-    subscription = create_subscription(node, Header, 'a', BEST_EFFORT, received)
+    subscription = Subscription(node, Header, 'a', BEST_EFFORT, received)
     publisher = probe.publisher(Header, '/robot1/a', BEST_EFFORT)
     publisher.publish(Header())
     probe.executor.add_node(node)

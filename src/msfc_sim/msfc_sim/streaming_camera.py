@@ -18,6 +18,7 @@ from msfc_ros.image_to_message import image_to_message
 from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import declare_qos
+from msfc_ros.stamps import stamp_text
 
 POLL_PERIOD = 0.05
 """Seconds between two looks for subscribers or overdue results."""
@@ -98,7 +99,7 @@ class StreamNode(ManagedNode):
             read_only=True,
         )
         # Reliable matches subscribers of both kinds.
-        self._image_qos = declare_qos(self, 'image', 'the camera images', 'reliable', depth=1)
+        self._image_qos = declare_qos(self, 'image', 'the camera images', 'reliable', depth=10)
         self._truth_qos = declare_qos(
             self, 'ground_truth', 'the true instances and the calibration', 'reliable', depth=10
         )
@@ -195,6 +196,7 @@ class StreamNode(ManagedNode):
         self._taken += 1
         self._last = time.monotonic()
         self.statistics.count('captured')
+        self.debug(lambda: f'image {stamp_text(header)} published as number {self._taken}')
         self.statistics.frame({'instances': len(frame.ground_truth.instances)})
         if self._taken == self._limit:
             self._end()
