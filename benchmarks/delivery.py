@@ -40,7 +40,7 @@ from std_msgs.msg import Header
 
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import VARIABLES, use_profile
-from msfc_ros.image_messages import image_to_message
+from msfc_ros.image_to_message import image_to_message
 
 STREAMS = ((640, 480, 5.0), (640, 480, 15.0), (1280, 720, 10.0))
 """Width, height and rate of the cameras."""

@@ -21,5 +21,5 @@ setup(
     extras_require={'test': ['pytest']},
     zip_safe=False,
     # No setup.cfg sends this to lib: it goes to bin, which the workspace's set-up puts on PATH.
-    entry_points={'console_scripts': ['msfc = msfc.cli.main:app']},
+    entry_points={'console_scripts': ['msfc = msfc.cli.start:main']},
 )

@@ -33,9 +33,9 @@ setup(
     zip_safe=True,
     entry_points={
         'console_scripts': [
-            'camera_node = msfc_sim.camera_node:main',
-            'clip_player = msfc_sim.clip_player:main',
-            'record_clip = msfc_sim.record_clip:main',
+            'camera_node = msfc_sim.main:camera_node',
+            'clip_player = msfc_sim.main:clip_player',
+            'record_clip = msfc_sim.main:record_clip',
         ]
     },
 )

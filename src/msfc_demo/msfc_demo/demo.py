@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import rclpy
 from ament_index_python.packages import get_package_share_directory
@@ -24,6 +23,7 @@ from msfc_demo.metrics import DemoMetrics
 from msfc_demo.monitor import FrameRecord, Monitor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_ros.fast_dds import use_profile
+from msfc_ros.signals import StopSignals
 
 START_PATIENCE = 300.0
 """Seconds until all nodes have to be ready."""
@@ -36,11 +36,6 @@ DIAGNOSTICS_PATIENCE = 2.5
 
 PERIOD = 10
 """Frames between two average precisions and, where the output is no terminal, between lines."""
-
-EDGE_PARAMETERS: dict[str, object] = {
-    # On one machine nothing needs to be lost: every frame of the clip is to be seen.
-    'qos.image.reliability': 'reliable',
-}
 
 CLOUD_PARAMETERS: dict[str, object] = {
     # Average precision is measured with the unsure instances too; drawn are the sure ones.
@@ -64,16 +59,14 @@ class StoppedError(Exception):
 
 
 class StopRequest:
-    """Notes the signals that ask this program to stop; the second of a kind ends it at once."""
+    """Notes the signals that ask this program to stop, see :mod:`msfc_ros.signals`."""
 
     def __init__(self) -> None:
         self._number: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._note)
+        StopSignals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), self._note)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int) -> None:
         self._number = number
-        signal.signal(number, signal.SIG_DFL)
 
     def check(self) -> None:
         """Raise :exc:`StoppedError` if there was one."""
@@ -156,7 +149,7 @@ class Demo:
                 'edge',
                 'msfc_edge',
                 'edge_node',
-                {'model': model, 'bit_depth': options.bit_depth, **EDGE_PARAMETERS},
+                {'model': model, 'bit_depth': options.bit_depth},
             ),
             ('cloud', 'msfc_cloud', 'cloud_node', {'model': model, **CLOUD_PARAMETERS}),
             ('camera', 'msfc_sim', 'camera_node' if options.live else 'clip_player', camera),

@@ -41,7 +41,7 @@ def use_profile(sends_images: bool = False) -> None:
     it is sent best effort. Other middleware ignores the variables. Call before ``rclpy.init``.
 
     Args:
-        sends_images: whether this process is a camera.
+        sends_images: whether this process is a camera, or draws pictures.
     """
     profiles = {str(PROFILE), str(IMAGES_PROFILE)}
     # A process that started this one may have chosen already.

@@ -12,7 +12,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import rclpy
@@ -41,6 +40,7 @@ from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import LossCounter, Subscription, create_publisher
 from msfc_ros.security import check_security
+from msfc_ros.signals import StopSignals
 from msfc_ros.stamps import age, is_stamped, nanoseconds, stamp_text
 from msfc_ros.statistics import Statistics
 from msfc_ros.surroundings import REPEAT, Surroundings
@@ -429,21 +429,14 @@ def run(
     Args:
         make_node: creates the node.
         args: command line; by default the process's.
-        sends_images: whether it is a camera, see :func:`msfc_ros.fast_dds.use_profile`.
+        sends_images: whether it sends images, see :func:`msfc_ros.fast_dds.use_profile`.
 
     Returns:
         The exit status: 0 after a signal, 1 if the node could not start.
     """
     stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        # Whoever asks twice does not want to wait.
-        signal.signal(number, signal.SIG_DFL)
-
     # Not rclpy's handlers: they shut the context down, and nothing could be said on the way out.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    StopSignals((signal.SIGINT, signal.SIGTERM), lambda number: stop.set())
     try:
         check_security()
         use_profile(sends_images)

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -15,11 +14,12 @@ from rclpy.signals import SignalHandlerOptions
 
 from msfc_ros.fast_dds import use_profile
 from msfc_ros.security import check_security
+from msfc_ros.signals import StopSignals
 
 
 @contextmanager
 def tool_context() -> Iterator[threading.Event]:
-    """Start rclpy; the event is set by SIGINT or SIGTERM, and a second signal ends the process.
+    """Start rclpy; the event is set by SIGINT or SIGTERM, see :mod:`msfc_ros.signals`.
 
     Raises:
         ValueError: if ROS 2 cannot start or, inside the context, cannot do what it is asked to: a
@@ -27,14 +27,7 @@ def tool_context() -> Iterator[threading.Event]:
     """
     check_security()
     stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    signals = StopSignals((signal.SIGINT, signal.SIGTERM), lambda number: stop.set())
     try:
         use_profile()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -43,5 +36,4 @@ def tool_context() -> Iterator[threading.Event]:
         raise ValueError(f'ROS 2 refuses this: {error}') from error
     finally:
         rclpy.try_shutdown()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signals.restore()

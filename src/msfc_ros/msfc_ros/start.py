@@ -88,19 +88,22 @@ class _Later(ModuleType):
         return importlib.import_module(self.__name__)
 
 
-def start(module: str, node: str, args: Sequence[str] | None = None) -> None:
+def start(
+    module: str, node: str, args: Sequence[str] | None = None, sends_images: bool = False
+) -> None:
     """Run a node until SIGINT or SIGTERM, then exit.
 
     Args:
         module: name of the module that it is in.
         node: name of its class, a :class:`msfc_ros.node.ManagedNode`.
         args: command line; by default the process's.
+        sends_images: whether it sends images, see :func:`msfc_ros.fast_dds.use_profile`.
     """
+    # Until the node handles it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     wait_briefly()
     with collector_paused():
         import_torchvision()
         node_type = getattr(importlib.import_module(module), node)
-    from msfc_ros.node import run
-
-    sys.exit(run(node_type, args))
+        run = importlib.import_module('msfc_ros.node').run
+    sys.exit(run(node_type, args, sends_images))

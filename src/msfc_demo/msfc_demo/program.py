@@ -1,0 +1,86 @@
+"""The demo's program.
+
+Exit status: 0 if all frames were decoded, 1 if a node failed or nothing was decoded, and 128 plus
+the number of the signal that stopped it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from msfc.model_file import ModelFileError, load_model
+from msfc_demo.demo import Demo, StoppedError, StopRequest
+from msfc_demo.media import write_contact_sheet, write_video
+from msfc_demo.metrics import DemoMetrics
+from msfc_demo.options import parse_options
+from msfc_demo.processes import NodeError
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Run the demo and return its exit status."""
+    stop = StopRequest()
+    status = 0
+    try:
+        model = load_model(options.model)
+        demo = Demo(options, model, console, stop)
+    except (ModelFileError, OSError) as error:
+        return _fail(console, str(error))
+    try:
+        stop.check()
+        demo.run()
+    except StoppedError as stopped:
+        console.print(f'Broken off: {stopped}.')
+        status = 128 + stopped.number
+    except (NodeError, ValueError, OSError) as error:
+        status = _fail(console, str(error))
+    demo.measure()
+    figures = demo.figures
+    if figures.frames:
+        console.print(figures.table(options.frames))
+        if demo.unknown_classes:
+            names = ', '.join(sorted(demo.unknown_classes))
+            console.print(f'no mAP: the model does not have the classes {names}')
+    elif not status:
+        status = _fail(console, 'no frame was decoded')
+    try:
+        _write(options, figures, model.class_names, console)
+    except OSError as error:
+        status = _fail(console, f'cannot write the results: {error}')
+    return status
+
+
+def _write(
+    options: argparse.Namespace, figures: DemoMetrics, class_names: Sequence[str], console: Console
+) -> None:
+    if options.json:
+        values = {
+            **figures.to_json(),
+            'frames_asked': options.frames,
+            'camera': 'live' if options.live else 'clip',
+            'model': os.fspath(options.model),
+        }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(values, indent=2) + '\n')
+        console.print(f'figures        {options.json}')
+    if figures.frames:
+        sheet = options.output / 'contact_sheet.jpg'
+        write_contact_sheet(sheet, figures.frames, class_names)
+        console.print(f'contact sheet  {sheet}')
+        clip = write_video(options.output, 'camera_and_masks', figures.frames, class_names)
+        console.print(f'clip           {clip}')
+
+
+def _fail(console: Console, message: str) -> int:
+    console.print('error:', message, style='red', markup=False, highlight=False, soft_wrap=True)
+    return 1
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the demo."""
+    sys.exit(run(parse_options(args), Console(highlight=False)))
