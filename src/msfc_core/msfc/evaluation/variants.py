@@ -70,7 +70,7 @@ class SourceImage:
         key = (id(codec), quality)
         if key not in self._sent:
             data = codec.encode(self.image, quality)
-            self._sent[key] = len(data), codec.decode(data, self.size)
+            self._sent[key] = len(data), codec.decode(data, self.size, quality)
         return self._sent[key]
 
 
