@@ -1,4 +1,4 @@
-"""Makes fixtures of tests/ known to all packages' tests."""
+"""Plugins of all tests: fixtures with ROS 2, suites that must not skip, pytest in a folder."""
 
 from contextlib import suppress
 
@@ -6,4 +6,4 @@ from contextlib import suppress
 with suppress(ImportError):
     import launch.actions  # noqa: F401
 
-pytest_plugins = ['drawing', 'ros_fixtures']
+pytest_plugins = ['drawing', 'ros_fixtures', 'suites', 'pytester']

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Source this in bash to get a shell in which `msfc`, pytest and the nodes work:
 #   source scripts/env.sh
 # scripts/setup.sh must have run before.

@@ -166,9 +166,13 @@ PYTHON
         pip_install colcon -r "$VENV/colcon.lock" -c "$ROOT/requirements/base.lock"
     fi
     printf '%s' "$ros_prefix" >"$VENV/msfc-ros-prefix"
-
-    # How MuJoCo can draw without a screen here, for scripts/env.sh.
     rm -f "$VENV/msfc-gl"
+    printf '%s' "$stamp" >"$VENV/msfc-stamp"
+fi
+
+# How MuJoCo can draw without a screen here, for scripts/env.sh. Its libraries may come later.
+if [[ ! -f $VENV/msfc-gl ]]; then
+    mkdir -p "$LOGS"
     for gl in egl osmesa; do
         if MUJOCO_GL=$gl timeout 120 "$VENV/bin/python" -c '
 import mujoco
@@ -178,12 +182,11 @@ mujoco.Renderer(model, 32, 32).render()' >"$LOGS/gl-$gl.log" 2>&1; then
             break
         fi
     done
-    printf '%s' "$stamp" >"$VENV/msfc-stamp"
 fi
 if [[ ! -f $VENV/msfc-gl ]]; then
     say 'note: MuJoCo finds no way to draw without a screen, so the live simulator will not run here.'
     say '      Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri   (or: libosmesa6)'
-    say '      Then: rm .venv/msfc-stamp, and run this again. The demo clip plays without it.'
+    say '      Then run this again. The demo clip plays without it.'
 fi
 
 if [[ -n $detectron2 ]]; then

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def ros_domain():
     """Keep a ROS 2 domain to this run."""
-    from msfc_demo.processes import held_domain
+    from msfc_ros.domains import held_domain
 
     with held_domain() as domain:
         yield domain

@@ -5,26 +5,23 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+from msfc_ros.domains import free_domain
 
 STOP_PATIENCE = 10.0
 """Seconds that the nodes get to end by themselves."""
 
 TAIL_LINES = 15
 """Lines of a dead node's log that are shown."""
-
-DOMAINS = range(1, 101)
-"""ROS 2 domains whose ports lie below those that Linux gives to clients."""
 
 PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
@@ -35,31 +32,6 @@ _LIBC = ctypes.CDLL(None)
 
 class NodeError(RuntimeError):
     """A node that could not be started, or died; the message says which, and why if it did."""
-
-
-@contextmanager
-def held_domain() -> Iterator[int]:
-    """Choose a ROS 2 domain that nobody on this machine uses, and keep it from others' choice.
-
-    The port of a domain's first participant (DDSI-RTPS 9.6.2) tells who has it; participants
-    take the next one where it is in use.
-    """
-    domains = random.sample(DOMAINS, len(DOMAINS))
-    for domain in domains:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
-            try:
-                held.bind(('', 7400 + 250 * domain + 10))
-            except OSError:
-                continue
-            yield domain
-            return
-    yield domains[0]
-
-
-def free_domain() -> int:
-    """Return a ROS 2 domain that nobody on this machine uses."""
-    with held_domain() as domain:
-        return domain
 
 
 def private_environment(logs: Path) -> dict[str, str]:

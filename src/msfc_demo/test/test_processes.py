@@ -12,8 +12,6 @@ from msfc_demo import processes as module
 from msfc_demo.processes import (
     NodeError,
     NodeProcesses,
-    free_domain,
-    held_domain,
     private_environment,
 )
 
@@ -135,14 +133,6 @@ def test_what_is_not_there(nodes, tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'get_package_prefix', lambda package: str(tmp_path))
     with nodes, pytest.raises(NodeError, match='cannot start the edge'):
         nodes.start('edge', 'a_package', 'no_such_node', Path('file.yaml'), {})
-
-
-def test_domain_is_nobodys(monkeypatch):
-    with held_domain() as taken:
-        # Others on this machine may have some of these, but hardly all.
-        others = [domain for domain in module.DOMAINS if domain != taken][:5]
-        monkeypatch.setattr(module, 'DOMAINS', [taken, *others])
-        assert {free_domain() for _ in range(50)} <= set(others)
 
 
 def test_graph_stays_on_this_machine(tmp_path):

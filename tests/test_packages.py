@@ -1,0 +1,142 @@
+"""The ROS packages: each package.xml names what its files import, and nothing goes round."""
+
+import ast
+import sys
+import xml.etree.ElementTree as ElementTree
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+FOLDERS = {
+    'msfc': ROOT / 'launch',
+    **{path.parent.name: path.parent for path in (ROOT / 'src').glob('*/package.xml')},
+}
+
+MODULES = {'msfc': 'msfc_launch', 'msfc_core': 'msfc'}
+"""Python modules that are not named as their package is."""
+
+KEYS = {
+    'PIL': 'python3-pil',
+    'cv2': 'python3-opencv',
+    'hypothesis': 'python3-hypothesis',
+    'matplotlib': 'python3-matplotlib',
+    'msfc': 'msfc_core',
+    'numpy': 'python3-numpy',
+    'pytest': 'python3-pytest',
+    'rich': 'python3-rich',
+    'torch': 'python3-torch',
+    'torchvision': 'python3-torchvision',
+    'typer': 'python3-typer',
+    'yaml': 'python3-yaml',
+}
+"""What package.xml calls a module that has another name there."""
+
+PIP = {
+    'av': 'av',
+    'lightning_fabric': 'lightning-fabric',
+    'mujoco': 'mujoco',
+    'pycocotools': 'pycocotools',
+    'rosbags': 'rosbags',
+    'safetensors': 'safetensors',
+    'torchmetrics': 'torchmetrics',
+}
+"""Modules that only pip has: requirements/ has them, and a comment of package.xml names them."""
+
+OPTIONAL = {'detectron2', 'omegaconf'}
+"""Modules that scripts/setup.sh installs on request."""
+
+STARTED = {
+    'msfc': {'msfc_cloud', 'msfc_edge', 'msfc_sim', 'ros2launch', 'rviz2'},
+    'msfc_demo': {'msfc', 'msfc_cloud', 'msfc_edge', 'msfc_sim'},
+    'msfc_msgs': {'rosidl_default_runtime', 'std_msgs'},
+}
+"""What is needed without being imported: programs, parameter files, parts of messages."""
+
+HELPERS = {
+    path.stem
+    for folder in ('tests', 'src/msfc_core/test')
+    for path in (ROOT / folder).glob('*.py')
+}
+"""Modules beside the tests."""
+
+
+def imports(path):
+    """Return the modules that a file imports, without those of Python's own and its helpers."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module)
+    return {name.partition('.')[0] for name in found} - sys.stdlib_module_names - HELPERS
+
+
+def used(package, tests):
+    """Return the modules that a package's code, or its tests, import from elsewhere."""
+    folder, own = FOLDERS[package], MODULES.get(package, package)
+    files = (
+        (folder / 'test').rglob('*.py')
+        if tests
+        else [*(folder / own).rglob('*.py'), *folder.glob('*.launch.py')]
+    )
+    return set().union(*map(imports, files)) - {own}
+
+
+def depends(package, *kinds):
+    """Return what package.xml depends on in some ways."""
+    root = ElementTree.parse(FOLDERS[package] / 'package.xml').getroot()
+    return {
+        element.text for element in root if element.tag in (kinds or ('exec_depend', 'depend'))
+    }
+
+
+@pytest.mark.parametrize('package', FOLDERS)
+def test_what_code_imports_is_named_and_no_more(package):
+    modules = used(package, tests=False) - OPTIONAL
+    named = {KEYS.get(module, module) for module in modules - set(PIP)}
+    # Here a new module that only pip has goes into PIP, one that rosdep knows into KEYS.
+    assert depends(package) == named | STARTED.get(package, set())
+    text = (FOLDERS[package] / 'package.xml').read_text()
+    assert [PIP[module] for module in modules & set(PIP) if PIP[module] not in text] == []
+
+
+@pytest.mark.parametrize('package', FOLDERS)
+def test_what_tests_import_is_named(package):
+    modules = used(package, tests=True) - OPTIONAL - set(PIP)
+    named = {KEYS.get(module, module) for module in modules}
+    assert named <= depends(package) | depends(package, 'test_depend')
+
+
+@pytest.mark.parametrize('package', FOLDERS)
+def test_colcon_finds_its_tests(package):
+    if package == 'msfc_msgs':
+        # No tests of its own, see colcon.meta.
+        assert not list(FOLDERS[package].rglob('test_*.py'))
+    elif package == 'msfc':
+        assert 'ament_add_pytest_test(' in (FOLDERS[package] / 'CMakeLists.txt').read_text()
+    else:
+        assert "extras_require={'test': ['pytest']}" in (FOLDERS[package] / 'setup.py').read_text()
+    assert package == 'msfc_msgs' or list(FOLDERS[package].glob('test/test_*.py'))
+
+
+def test_no_package_needs_itself():
+    ours = set(FOLDERS)
+    graph = {
+        package: ours
+        & depends(
+            package, 'depend', 'build_depend', 'exec_depend', 'buildtool_depend', 'test_depend'
+        )
+        for package in FOLDERS
+    }
+    order = list(TopologicalSorter(graph).static_order())
+    assert order.index('msfc') > max(
+        order.index(p) for p in ('msfc_edge', 'msfc_cloud', 'msfc_sim')
+    )
+
+
+def test_the_library_needs_no_ros_package():
+    assert not depends('msfc_core') & set(FOLDERS)
+    assert all(name.startswith('python3-') for name in depends('msfc_core'))
