@@ -15,7 +15,6 @@ than one shot of the same length.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from rosbags.rosbag2 import Reader
 
+import harness
 from msfc.bags.conversion import features_message
 from msfc.bags.definitions import FEATURES, serialize, typestore
 from msfc.bags.writing import BagWriter
@@ -205,30 +205,23 @@ def show(spaces: Sequence[Space], rate: float, console: Console) -> None:
     console.print(table)
 
 
+def run(options: argparse.Namespace, console: Console) -> harness.Figures:
+    """Measure all ways, and show them."""
+    spaces = measure(options, console)
+    show(spaces, options.rate, console)
+    return {'rate': options.rate, 'ways': [asdict(space) for space in spaces]}
+
+
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
+    parser = harness.make_parser(__doc__)
     parser.add_argument('--model', default=DEFAULT_MODEL, help='name or directory')
     parser.add_argument('--clip', type=Path, default=CLIP, help='bag of CompressedImage')
     parser.add_argument('--rate', type=float, default=10.0, help='frames per second (default 10)')
     parser.add_argument('--crf', type=int, nargs='*', default=[23, 28, 33, 38])
     parser.add_argument('--jpeg', type=int, nargs='*', default=[90, 50])
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
     options = parser.parse_args()
-    console = Console()
-    try:
-        spaces = measure(options, console)
-    except (ValueError, OSError) as error:
-        console.print(f'error: {error}', style='red', highlight=False, soft_wrap=True)
-        return 1
-    show(spaces, options.rate, console)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        rows = [asdict(space) for space in spaces]
-        options.json.write_text(
-            json.dumps({'rate': options.rate, 'ways': rows}, indent=2) + '\n', encoding='utf-8'
-        )
-    return 0
+    return 0 if harness.run_benchmark(options, run) else 1
 
 
 if __name__ == '__main__':

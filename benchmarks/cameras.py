@@ -16,20 +16,14 @@ Needs ROS 2 (scripts/setup.sh) and nothing else to do on the machine:
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
-import torch
-from ament_index_python.packages import get_package_share_directory
 from msfc_msgs.msg import CompressedFeature, InstanceArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -38,13 +32,12 @@ from rich.console import Console
 from rich.table import Table
 from std_msgs.msg import Header
 
+import harness
 from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import EdgePipeline
 from msfc.wire.packet import FeaturePacket
-from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.fast_dds import use_profile
+from msfc_demo.processes import NodeError
 from msfc_ros.messages import packet_to_message
-from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
 QOS = QoSProfile(depth=10)
 
@@ -184,45 +177,29 @@ def measure(
         NodeError: if the node cannot be started or does not come up.
     """
     names = [f'camera{index}' for index in range(cameras)]
-    name = os.path.abspath(options.model) if os.path.isdir(options.model) else options.model
-    config = Path(get_package_share_directory('msfc')) / 'config' / 'cloud.yaml'
-    with tempfile.TemporaryDirectory() as folder:
-        logs = Path(folder)
-        environment = private_environment(logs)
-        os.environ.update(environment)
-        with NodeProcesses(logs, environment) as processes:
-            processes.start(
-                'cloud', 'msfc_cloud', 'cloud_node', config,
-                {
-                    'model': name,
-                    'device': options.device,
-                    'threads': options.threads,
-                    'cameras': names,
-                    'max_batch': batch,
-                },
-            )
-            use_profile()
-            rclpy.init(args=[])
-            node = rclpy.create_node('edges')
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            try:
-                edges = [Edge(node, name, packets) for name in names]
-                end = time.monotonic() + START_PATIENCE
-                while not all(edge.ready() for edge in edges):
-                    processes.check()
-                    if time.monotonic() > end:
-                        raise NodeError(f'the cloud is not ready after {START_PATIENCE:g} s')
-                    executor.spin_once(timeout_sec=0.05)
-                play(executor, edges, options.rate, WARM_UP)
-                for edge in edges:
-                    edge.restart()
-                seconds = play(executor, edges, options.rate, options.seconds)
-                return summarise([edge.count for edge in edges], seconds, batch)
-            finally:
-                executor.shutdown()
-                node.destroy_node()
-                rclpy.try_shutdown()
+    with harness.ros_session() as processes:
+        harness.start_half(processes, 'cloud', {
+            **harness.node_parameters(options), 'cameras': names, 'max_batch': batch
+        })
+        node = rclpy.create_node('edges')
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            edges = [Edge(node, name, packets) for name in names]
+            end = time.monotonic() + START_PATIENCE
+            while not all(edge.ready() for edge in edges):
+                processes.check()
+                if time.monotonic() > end:
+                    raise NodeError(f'the cloud is not ready after {START_PATIENCE:g} s')
+                executor.spin_once(timeout_sec=0.05)
+            play(executor, edges, options.rate, WARM_UP)
+            for edge in edges:
+                edge.restart()
+            seconds = play(executor, edges, options.rate, options.seconds)
+            return summarise([edge.count for edge in edges], seconds, batch)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
 
 
 def show(results: list[dict[str, Any]], console: Console) -> None:
@@ -259,7 +236,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """
     model = load_model(options.model, options.device)
     edge = EdgePipeline(model)
-    packets = [edge.encode(frame.decode()) for frame in read_clip(shipped_clip())]
+    packets = [edge.encode(frame) for frame in harness.clip_frames()]
     results = []
     for cameras in options.cameras:
         for batch in sorted({min(batch, cameras) for batch in options.batches}):
@@ -269,9 +246,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return {
         'model': model.fingerprint,
         'device': str(model.detector.device),
-        'cores': os.cpu_count(),
         'threads': options.threads,
-        'torch': torch.__version__,
+        **harness.describe_machine(),
         'rate_hz': options.rate,
         'results': results,
     }
@@ -279,8 +255,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
-    parser.add_argument('--model', default=DEFAULT_MODEL, help='name or directory')
+    parser = harness.make_parser(__doc__)
+    harness.add_node_options(parser, DEFAULT_MODEL)
     parser.add_argument(
         '--cameras', type=int, nargs='+', default=[1, 2, 4, 8], help='numbers of cameras'
     )
@@ -293,28 +269,19 @@ def main() -> int:
     parser.add_argument(
         '--seconds', type=float, default=30.0, help='per measurement (default 30)'
     )
-    parser.add_argument('--threads', type=int, default=0, help="of torch; 0 is torch's (default)")
-    parser.add_argument('--device', default='cpu', help='cpu or cuda (default cpu)')
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
     options = parser.parse_args()
     if min(options.cameras) < 1 or min(options.batches) < 1:
         parser.error('--cameras and --batches must be at least 1')
     if options.rate <= 0 or options.seconds <= 0:
         parser.error('--rate and --seconds must be more than 0')
-    console = Console()
-    try:
-        figures = run(options, console)
-    except (NodeError, ClipError, ValueError, OSError) as error:
-        console.print(f'error: {error}', style='red', highlight=False, soft_wrap=True)
+    figures = harness.run_benchmark(options, run)
+    if figures is None:
         return 1
     wrong = sum(
         result['disordered'] + result['foreign_headers'] for result in figures['results']
     )
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
     if wrong:
-        console.print(f'error: {wrong} answers with a wrong header or out of order', style='red')
+        print(f'error: {wrong} answers with a wrong header or out of order')
         return 1
     return 0
 

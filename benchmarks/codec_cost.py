@@ -15,12 +15,9 @@ backbone with its FPN. Needs no ROS 2, and nothing else to do on the machine:
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +27,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import harness
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import EdgePipeline
-from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
 GOAL = 0.03
 """Of the codec's time over the backbone's."""
@@ -74,7 +71,6 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         ClipError: if the clip cannot be read.
         ValueError: if the model cannot be loaded.
     """
-    clip = [frame.decode() for frame in read_clip(shipped_clip())]
     models = {
         options.model: (load_model(options.model), options.frames),
         "paper's sizes": (paper_model(), options.paper_frames),
@@ -86,7 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         table.add_column(column, justify='left' if column == 'model' else 'right')
     for name, (model, count) in models.items():
         edge = EdgePipeline(model)
-        frames = [clip[index % len(clip)] for index in range(count + WARM_UP)] if count else []
+        frames = harness.clip_frames(count + WARM_UP) if count else []
         for threads in options.threads if frames else ():
             torch.set_num_threads(threads)
             found = measure(edge, frames, f'{name}, {threads} threads', console)
@@ -99,12 +95,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     for result in results:
         verdict = 'met' if result['codec / backbone'] <= GOAL else 'NOT met'
         console.print(f'{result["model"]}, {result["threads"]} threads: goal {GOAL:g} {verdict}')
-    return {'cores': os.cpu_count(), 'torch': torch.__version__, 'results': results}
+    return {**harness.describe_machine(), 'results': results}
 
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
+    parser = harness.make_parser(__doc__)
     parser.add_argument('--model', default=DEFAULT_MODEL, help='name or directory')
     parser.add_argument('--frames', type=int, default=60, help='of the model (default 60)')
     parser.add_argument(
@@ -113,20 +109,10 @@ def main() -> int:
     parser.add_argument(
         '--threads', type=int, nargs='+', default=[1, 2], help='of torch (default 1 2)'
     )
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
     options = parser.parse_args()
     if min(options.frames, options.paper_frames) < 0 or min(options.threads) < 1:
         parser.error('frames must be 0 or more, threads at least 1')
-    console = Console()
-    try:
-        figures = run(options, console)
-    except (ClipError, ValueError, OSError) as error:
-        console.print(f'error: {error}', style='red', highlight=False, soft_wrap=True)
-        return 1
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
-    return 0
+    return 0 if harness.run_benchmark(options, run) else 1
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ Exits with 1 if a packet raised anything but a refusal, or had an outcome that i
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import sys
@@ -26,9 +25,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_LIBRARY = Path(__file__).resolve().parents[1] / 'src' / 'msfc'
+_LIBRARY = Path(__file__).resolve().parents[1] / 'src' / 'msfc_core'
 sys.path[:0] = [str(_LIBRARY), str(_LIBRARY / 'test')]
 
+import harness  # noqa: E402
 from hostile import (  # noqa: E402
     LIMITS,
     Forged,
@@ -207,9 +207,16 @@ def show(figures: dict[str, Any], console: Console) -> None:
         console.print(f'  {failure}', markup=False)
 
 
+def run(options: argparse.Namespace, console: Console) -> harness.Figures:
+    """Attack a receiver, and show what came of it."""
+    figures = measure(options.count, options.seed, options.decode_every, console)
+    show(figures, console)
+    return figures
+
+
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
+    parser = harness.make_parser(__doc__)
     parser.add_argument('--count', type=int, default=10**6, help='packets (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the packets (default: 0)')
     parser.add_argument(
@@ -218,17 +225,11 @@ def main() -> int:
         default=100,
         help='one packet in so many goes through the whole pipeline (default: %(default)s)',
     )
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
     options = parser.parse_args()
     if min(options.count, options.decode_every) < 1:
         parser.error('--count and --decode-every must be at least 1')
-    console = Console()
-    figures = measure(options.count, options.seed, options.decode_every, console)
-    show(figures, console)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
-    return 1 if figures['failed'] else 0
+    figures = harness.run_benchmark(options, run)
+    return 1 if figures is None or figures['failed'] else 0
 
 
 if __name__ == '__main__':

@@ -14,18 +14,12 @@ Needs ROS 2 (scripts/setup.sh) and nothing else to do on the machine.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
-import torch
-from ament_index_python.packages import get_package_share_directory
 from msfc_msgs.msg import InstanceArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -35,11 +29,10 @@ from rich.table import Table
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+import harness
 from msfc.model_file import DEFAULT_MODEL
-from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.fast_dds import use_profile
+from msfc_demo.processes import NodeError
 from msfc_ros.image_to_message import image_to_message
-from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
 QOS = QoSProfile(depth=1)
 
@@ -61,8 +54,7 @@ class Player:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._pictures = [
-            image_to_message(frame.decode(), Header(), 'bgr8')
-            for frame in read_clip(shipped_clip())
+            image_to_message(frame, Header(), 'bgr8') for frame in harness.clip_frames()
         ]
         self._images = self._node.create_publisher(Image, 'image_raw', QOS)
         self._node.create_subscription(InstanceArray, 'instances', self._found, QOS)
@@ -191,53 +183,38 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         NodeError: if the nodes cannot be started or give no answer.
         ClipError: if the clip cannot be read.
     """
-    name = os.path.abspath(options.model) if os.path.isdir(options.model) else options.model
-    config = Path(get_package_share_directory('msfc')) / 'config'
-    common = {'model': name, 'device': options.device, 'threads': options.threads}
-    with tempfile.TemporaryDirectory() as folder:
-        logs = Path(folder)
-        environment = private_environment(logs)
-        os.environ.update(environment)
-        with NodeProcesses(logs, environment) as processes:
-            # What is lost on the way to the edge would be counted as the pair's.
-            special = {'edge': {'qos.image.reliability': 'reliable'}, 'cloud': {}}
-            for half, parameters in special.items():
-                processes.start(
-                    half,
-                    f'msfc_{half}',
-                    f'{half}_node',
-                    config / f'{half}.yaml',
-                    {**common, **parameters},
-                )
-            use_profile()
-            rclpy.init(args=[])
-            player = Player()
-            try:
-                end = time.monotonic() + START_PATIENCE
-                while not player.latencies:
-                    processes.check()
-                    if time.monotonic() > end:
-                        raise NodeError(f'no result within {START_PATIENCE:g} s')
-                    player.play(2.0, 1.0)
-                results = measure(player, options.loads, options.seconds)
-            finally:
-                player.close()
-                rclpy.try_shutdown()
+    with harness.ros_session() as processes:
+        # What is lost on the way to the edge would be counted as the pair's.
+        special = {'edge': {'qos.image.reliability': 'reliable'}, 'cloud': {}}
+        for half, parameters in special.items():
+            harness.start_half(
+                processes, half, {**harness.node_parameters(options), **parameters}
+            )
+        player = Player()
+        try:
+            end = time.monotonic() + START_PATIENCE
+            while not player.latencies:
+                processes.check()
+                if time.monotonic() > end:
+                    raise NodeError(f'no result within {START_PATIENCE:g} s')
+                player.play(2.0, 1.0)
+            results = measure(player, options.loads, options.seconds)
+        finally:
+            player.close()
     show(results, console)
     return {
         'model': options.model,
         'device': options.device,
-        'cores': os.cpu_count(),
         'threads': options.threads,
-        'torch': torch.__version__,
+        **harness.describe_machine(),
         'results': results,
     }
 
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
-    parser.add_argument('--model', default=DEFAULT_MODEL, help='name or directory')
+    parser = harness.make_parser(__doc__)
+    harness.add_node_options(parser, DEFAULT_MODEL, threads=1)
     parser.add_argument(
         '--loads', type=float, nargs='+', default=[1, 2, 4],
         help="camera rates as multiples of the idle pair's (default 1 2 4)",
@@ -245,22 +222,10 @@ def main() -> int:
     parser.add_argument(
         '--seconds', type=float, default=20.0, help='per measurement (default 20)'
     )
-    parser.add_argument('--threads', type=int, default=1, help='of torch, per node (default 1)')
-    parser.add_argument('--device', default='cpu', help='cpu or cuda (default cpu)')
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
     options = parser.parse_args()
     if min(options.loads) <= 0 or options.seconds <= 0:
         parser.error('--loads and --seconds must be more than 0')
-    console = Console()
-    try:
-        figures = run(options, console)
-    except (NodeError, ClipError, OSError) as error:
-        console.print(f'error: {error}', style='red', highlight=False, soft_wrap=True)
-        return 1
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
-    return 0
+    return 0 if harness.run_benchmark(options, run) else 1
 
 
 if __name__ == '__main__':

@@ -17,24 +17,19 @@ Needs ROS 2 (scripts/setup.sh) and nothing else to do on the machine:
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import rclpy
 import torch
-from ament_index_python.packages import get_package_share_directory
 from msfc_msgs.msg import CompressedFeature, InstanceArray
 from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -47,14 +42,14 @@ from rich.table import Table
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Empty, Header
 
+import harness
 from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
 from msfc.pipeline import CloudPipeline, EdgePipeline, Stopwatch, image_to_tensor
-from msfc_demo.processes import NodeError, NodeProcesses, private_environment
+from msfc_demo.processes import NodeError
 from msfc_ros.fast_dds import use_profile
 from msfc_ros.image_to_message import image_to_message, to_bytes_field
 from msfc_ros.messages import packet_to_message
-from msfc_sim.clip import ClipError, read_clip, shipped_clip
 
 Picture = NDArray[np.uint8]
 
@@ -230,9 +225,8 @@ class Bench(Node):
         self._acknowledged = time.perf_counter()
 
 
-def echo_process(environment: dict[str, str]) -> None:
+def echo_process() -> None:
     """Answer every message with an empty one; ends with its parent's signal."""
-    os.environ.update(environment)
     use_profile()
     rclpy.init(args=[])
     node = Node('echo')
@@ -243,6 +237,18 @@ def echo_process(environment: dict[str, str]) -> None:
         )
     with suppress(ExternalShutdownException):
         rclpy.spin(node)
+
+
+@contextmanager
+def echoes() -> Iterator[None]:
+    """Run :func:`echo_process` meanwhile."""
+    echo = multiprocessing.get_context('spawn').Process(target=echo_process, daemon=True)
+    echo.start()
+    try:
+        yield
+    finally:
+        echo.terminate()
+        echo.join()
 
 
 class Ways:
@@ -395,63 +401,39 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
-    clip = [frame.decode() for frame in read_clip(shipped_clip())]
-    frames = [clip[index % len(clip)] for index in range(options.frames)]
-    name = os.path.abspath(options.model) if os.path.isdir(options.model) else options.model
-    config = Path(get_package_share_directory('msfc')) / 'config'
-    common = {'model': name, 'device': options.device, 'threads': options.threads}
+    frames = harness.clip_frames(options.frames)
     samples = Samples()
-    with tempfile.TemporaryDirectory() as folder:
-        logs = Path(folder)
-        environment = private_environment(logs)
-        os.environ.update(environment)
-        echo = multiprocessing.get_context('spawn').Process(
-            target=echo_process, args=(environment,), daemon=True
-        )
+    with harness.ros_session(sends_images=True) as processes, echoes():
+        for half, parameters in (
+            ('edge', {'bit_depth': options.bits, 'qos.image.reliability': 'reliable'}),
+            ('cloud', {'score_threshold': options.score_threshold}),
+        ):
+            harness.start_half(
+                processes, half, {**harness.node_parameters(options), **parameters}
+            )
+        bench = Bench(model, processes.check)
         try:
-            with NodeProcesses(logs, environment) as processes:
-                echo.start()
-                for half, parameters in (
-                    ('edge', {'bit_depth': options.bits, 'qos.image.reliability': 'reliable'}),
-                    ('cloud', {'score_threshold': options.score_threshold}),
-                ):
-                    processes.start(
-                        half, f'msfc_{half}', f'{half}_node', config / f'{half}.yaml',
-                        {**common, **parameters},
-                    )
-                use_profile(sends_images=True)
-                rclpy.init(args=[])
-                bench = Bench(model, processes.check)
-                try:
-                    console.print('starting the nodes')
-                    bench.wait(bench.ready, 'the nodes', START_PATIENCE)
-                    bench.warm_up(frames[0])
-                    ways = Ways(bench, model, options.bits or None)
-                    measure(ways, frames[: options.warm_up], Samples(), lambda count: None)
-                    columns = (
-                        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-                        TimeRemainingColumn(),
-                    )
-                    with Progress(*columns, console=console) as progress:
-                        task = progress.add_task('frames', total=len(frames))
-                        measure(
-                            ways, frames, samples, lambda count: progress.advance(task, count)
-                        )
-                finally:
-                    bench.close()
-                    rclpy.try_shutdown()
+            console.print('starting the nodes')
+            bench.wait(bench.ready, 'the nodes', START_PATIENCE)
+            bench.warm_up(frames[0])
+            ways = Ways(bench, model, options.bits or None)
+            measure(ways, frames[: options.warm_up], Samples(), lambda count: None)
+            columns = (
+                TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=console) as progress:
+                task = progress.add_task('frames', total=len(frames))
+                measure(ways, frames, samples, lambda count: progress.advance(task, count))
         finally:
-            if echo.is_alive():
-                echo.terminate()
-                echo.join()
+            bench.close()
     found = ratios(samples)
     show(samples, found, console)
     return {
         'model': model.fingerprint,
         'device': str(model.detector.device),
         'threads': torch.get_num_threads(),
-        'cores': os.cpu_count(),
-        'torch': torch.__version__,
+        **harness.describe_machine(),
         'image': list(frames[0].shape[:2]),
         'frames': len(frames),
         'ratios': found,
@@ -461,30 +443,18 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
-    parser.add_argument('--model', default=DEFAULT_MODEL, help='name or directory')
+    parser = harness.make_parser(__doc__)
+    harness.add_node_options(parser, DEFAULT_MODEL)
     parser.add_argument('--frames', type=int, default=60, help='of the shipped clip (default 60)')
     parser.add_argument('--warm-up', type=int, default=5, help='frames before (default 5)')
     parser.add_argument('--bits', type=int, default=0, help="n; 0 is the model's (default)")
-    parser.add_argument('--threads', type=int, default=0, help="of torch; 0 is torch's (default)")
-    parser.add_argument('--device', default='cpu', help='cpu or cuda (default cpu)')
     parser.add_argument(
         '--score-threshold', type=float, default=0.5, help='of what the cloud publishes'
     )
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
     options = parser.parse_args()
     if options.frames < 1 or options.warm_up < 0:
         parser.error('--frames must be at least 1, --warm-up at least 0')
-    console = Console()
-    try:
-        figures = run(options, console)
-    except (NodeError, ClipError, ValueError, OSError) as error:
-        console.print(f'error: {error}', style='red', highlight=False, soft_wrap=True)
-        return 1
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
-    return 0
+    return 0 if harness.run_benchmark(options, run) else 1
 
 
 if __name__ == '__main__':

@@ -16,7 +16,6 @@ were refused, or if memory grows faster than ``--limit``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -31,7 +30,6 @@ from typing import Any
 import numpy as np
 import rclpy
 import torch
-from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray
 from msfc_msgs.msg import InstanceArray
 from rclpy.executors import SingleThreadedExecutor
@@ -44,12 +42,13 @@ from rich.table import Table
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+import harness
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import save_model
-from msfc_demo.processes import NodeError, NodeProcesses, private_environment
-from msfc_ros.fast_dds import use_profile
+from msfc.output import check_output_file
+from msfc_demo.processes import NodeError, NodeProcesses
 from msfc_ros.image_to_message import image_to_message
 
 NODES = {'edge': 'encoding', 'cloud': 'decoding'}
@@ -214,13 +213,12 @@ def fit_growth(samples: Sequence[Sample], quantity: str) -> dict[str, float]:
     }
 
 
-def run(options: argparse.Namespace, model: str, logs: Path, console: Console) -> dict[str, Any]:
+def run(options: argparse.Namespace, model: str, console: Console) -> dict[str, Any]:
     """Run the pair and read its memory.
 
     Args:
         options: of the command line.
         model: of the nodes.
-        logs: folder of their output.
         console: where progress is shown.
 
     Returns:
@@ -229,30 +227,25 @@ def run(options: argparse.Namespace, model: str, logs: Path, console: Console) -
     Raises:
         NodeError: a node could not be started, died, or does not answer.
     """
-    environment = private_environment(logs)
-    os.environ.update(environment)
-    config = Path(get_package_share_directory('msfc')) / 'config'
-    use_profile()
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    feeder = Feeder(options.height, options.width)
     samples: dict[str, list[Sample]] = {name: [] for name in NODES}
-    try:
-        with NodeProcesses(logs, environment) as nodes:
+    special: dict[str, dict[str, Any]] = {
+        'edge': {'qos.image.reliability': 'reliable', 'qos.image.depth': 10},
+        'cloud': {'score_threshold': 0.05},
+    }
+    session = harness.ros_session(
+        options.logs, signal_handler_options=SignalHandlerOptions.NO
+    )
+    with session as nodes:
+        feeder = Feeder(options.height, options.width)
+        try:
             for name in NODES:
-                parameters: dict[str, Any] = {'model': model, 'threads': options.threads}
-                if name == 'cloud':
-                    parameters['score_threshold'] = 0.05
-                if name == 'edge':
-                    parameters['qos.image.reliability'] = 'reliable'
-                    parameters['qos.image.depth'] = 10
-                nodes.start(
-                    name, f'msfc_{name}', f'{name}_node', config / f'{name}.yaml', parameters
+                harness.start_half(
+                    nodes, name, {'model': model, 'threads': options.threads, **special[name]}
                 )
             seconds = _feed(feeder, nodes, samples, options, console)
             counts = _counts(feeder, nodes)
-    finally:
-        feeder.close()
-        rclpy.try_shutdown()
+        finally:
+            feeder.close()
     warm = {
         name: [s for s in of_node if s['frames'] >= options.warm_up * feeder.finished]
         for name, of_node in samples.items()
@@ -401,9 +394,26 @@ def plot(figures: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
+def soak(options: argparse.Namespace, console: Console) -> harness.Figures:
+    """Run the pair with its model, show and draw its memory."""
+    if options.plot:
+        check_output_file(options.plot)  # not only after hours
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='msfc_soak_') as folder:
+        model = options.model
+        if model is None:
+            model = str(Path(folder) / 'model')
+            make_small_model(Path(model))
+        figures = run(options, model, console)
+    show(figures, console)
+    if options.plot:
+        plot(figures, options.plot)
+    return figures
+
+
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
+    parser = harness.make_parser(__doc__)
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--frames', type=int, default=10_000, help='default: %(default)s')
     length.add_argument('--hours', type=float, help='in place of a number of frames')
@@ -419,7 +429,6 @@ def main() -> int:
     )
     parser.add_argument('--limit', type=float, help='MiB per 10,000 frames')
     parser.add_argument('--logs', type=Path, help="folder of the nodes' logs")
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
     parser.add_argument('--plot', type=Path, help='draw the memory into this file')
     options = parser.parse_args()
     if options.frames < 1 or (options.hours is not None and options.hours <= 0):
@@ -428,28 +437,13 @@ def main() -> int:
         parser.error('--height and --width must be at least 8, --every positive')
     if not 0 <= options.warm_up < 1:
         parser.error('--warm-up must be 0 to 1')
-    for path in filter(None, (options.json, options.plot)):
-        path.parent.mkdir(parents=True, exist_ok=True)  # not only after hours
-    console = Console()
-    with tempfile.TemporaryDirectory(prefix='msfc_soak_') as folder:
-        model = options.model
-        if model is None:
-            model = str(Path(folder) / 'model')
-            make_small_model(Path(model))
-        try:
-            figures = run(options, model, options.logs or Path(folder) / 'logs', console)
-        except (NodeError, ValueError, OSError) as error:
-            print(f'soak: {error}', file=sys.stderr)
-            return 1
-    show(figures, console)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
-    if options.plot:
-        plot(figures, options.plot)
+    figures = harness.run_benchmark(options, soak)
+    if figures is None:
+        return 1
     failures = [] if options.limit is None else grows(figures, options.limit)
     failures += [f'the {n} refused frames' for n, c in figures['counts'].items() if c['refused']]
     for failure in failures:
-        console.print(failure)
+        print(failure)
     return 1 if failures else 0
 
 

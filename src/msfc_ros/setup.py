@@ -19,4 +19,11 @@ setup(
     # What makes colcon test run pytest.
     extras_require={'test': ['pytest']},
     zip_safe=False,
+    entry_points={
+        # Commands of msfc bag that need ROS 2.
+        'msfc.bag_commands': [
+            f'play = {NAME}.bag_commands:play',
+            f'record = {NAME}.bag_commands:record',
+        ],
+    },
 )

@@ -63,3 +63,8 @@ def storage(path):
     """Return a bag's storage file."""
     (file,) = path.glob('*.mcap')
     return file
+
+
+def weigh(grams: int = 1) -> None:
+    """Weigh it."""
+    print(f'{grams} g')

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -531,11 +532,41 @@ def test_infer_command(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('command', ['record', 'play'])
 def test_without_ros_the_commands_say_so(command, bag, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'rclpy', None)
-    for name in [name for name in sys.modules if name.startswith('msfc_ros')]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, 'msfc_ros', None)
-    status, output = run(command, bag if command == 'play' else tmp_path / 'new')
+    monkeypatch.setattr('msfc.cli.plugins.entry_points', lambda group: ())
+    status, output = run(command, bag if command == 'play' else tmp_path / 'new', '--unknown', 1)
     assert status == 1
+    assert len(output.splitlines()) == 1
     assert output.startswith('error: recording and playing need ROS 2')
-    assert 'msfc bag infer work without it' in ' '.join(output.split())
+    assert 'msfc bag infer work without it' in output
+    status, output = run('--help')
+    assert status == 0
+    assert command in output
+
+
+def test_commands_of_a_package_that_cannot_be_imported_say_so(tmp_path, monkeypatch):
+    points = (EntryPoint('record', 'nowhere.commands:record', 'msfc.bag_commands'),)
+    monkeypatch.setattr('msfc.cli.plugins.entry_points', lambda group: points)
+    status, output = run('record', tmp_path / 'new')
+    assert status == 1
+    assert "(No module named 'nowhere'): run scripts/setup.sh" in output
+
+
+def test_commands_come_by_entry_points(monkeypatch):
+    points = (EntryPoint('weigh', 'bag_files:weigh', 'msfc.bag_commands'),)
+    asked = []
+    monkeypatch.setattr(
+        'msfc.cli.plugins.entry_points', lambda group: (asked.append(group), points)[1]
+    )
+    assert run('weigh', '--grams', '5') == (0, '5 g\n')
+    assert set(asked) == {'msfc.bag_commands'}
+    assert 'Weigh it.' in run('--help')[1]
+
+
+def test_outputs_are_checked_first(bag, tmp_path):
+    file = tmp_path / 'file'
+    file.touch()
+    status, output = run('info', bag, '--json', tmp_path)
+    assert (status, output) == (1, f'error: {tmp_path} is a folder: name a file\n')
+    status, output = run('infer', bag, file / 'out')
+    assert status == 1
+    assert f'{file} is none: name another' in output

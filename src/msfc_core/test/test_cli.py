@@ -137,7 +137,7 @@ def test_training_goes_on_after_ctrl_c(trained, data, monkeypatch):
         '--accelerator', 'cpu',
     )
     assert status == 130
-    assert 'the same command goes on' in output
+    assert 'the same command resumes' in output
 
 
 class TestErrors:

@@ -150,7 +150,7 @@ def test_it_goes_on_after_a_break(
     monkeypatch.setattr(measurement, 'to_coco_results', break_off)
     path = tmp_path / 'broken.json'
     told = evaluate(folder, *arguments, path, status=130)
-    assert 'the same command goes on from' in told
+    assert 'the same command resumes from' in told
     assert not path.exists()
     evaluate(folder, *arguments, path)
     assert len(calls) == 6 + (3 * IMAGES - 5)
@@ -186,6 +186,45 @@ def test_plain_detectors(folder: Path, tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert [row['variant'] for row in content['rows']] == ['uncompressed']
     assert content['notes'] == ['quick: a check that it works; its figures mean nothing']
+
+
+def test_a_codec_that_was_never_trained_is_left_out(folder: Path, tmp_path: Path) -> None:
+    save_model(build_small_model(2, seed=2, trained=False), tmp_path / 'first', half=False)
+    path = tmp_path / 'figures.json'
+    told = evaluate(folder, tmp_path / 'first', '--json', path, '--limit', 1)
+    content = json.loads(path.read_text())
+    assert [row['variant'] for row in content['rows']] == ['uncompressed']
+    (note,) = content['notes']
+    assert note.endswith('never trained and is left out: its detector is measured without one')
+    assert 'never trained and is left out' in ' '.join(told.split())
+    path = tmp_path / 'both.json'
+    evaluate(
+        folder, folder / 'c2' / 'msfc', tmp_path / 'first', '--json', path, '--limit', 1,
+        '--reference', folder / 'detector',
+    )
+    content = json.loads(path.read_text())
+    assert [row['variant'] for row in content['rows']] == ['uncompressed', 'msfc, n=4', 'first']
+    told = run(
+        'baselines', tmp_path / 'first', '--data', folder / 'data', '--output', tmp_path / 'out',
+        status=1,
+    )
+    assert 'was never trained: it cannot be compared' in ' '.join(told.split())
+
+
+def test_unwritable_figures_are_told_before_anything_is_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurement, 'to_coco_results', None)
+    file = tmp_path / 'file'
+    file.touch()
+    (tmp_path / 'figures.csv').mkdir()
+    for output, words in (
+        (tmp_path, f'{tmp_path} is a folder: name a file'),
+        (file / 'figures.json', f'{file} is none: name another'),
+        (tmp_path / 'figures.json', 'figures.csv is a folder'),
+    ):
+        told = evaluate(folder, folder / 'detector', '--json', output, status=1)
+        assert words in told.replace('\n', '')
 
 
 def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ def test_the_command(
     monkeypatch.setattr('msfc.data.openimages.write_openimages', interrupt)
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 130
-    assert 'the same command goes on from' in told.output
+    assert 'the same command resumes from' in told.output
 
 
 def test_images_are_copied_or_linked(miniature: Miniature, tmp_path: Path) -> None:

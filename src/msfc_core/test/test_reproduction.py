@@ -38,6 +38,7 @@ from msfc.evaluation.importance import (
 )
 from msfc.evaluation.measurement import Measurement, measure
 from msfc.evaluation.plots import Series, plot_importance, plot_rates
+from msfc.evaluation.studies import baselines, importance
 from msfc.evaluation.variants import (
     Coded,
     FeaturesAsJpeg,
@@ -447,9 +448,8 @@ def run(monkeypatch: pytest.MonkeyPatch, detector: FindingDetector) -> Any:
     """Run a command, with a small model in place of a model file."""
     model = tiny_model()
     model.detector = detector
-    from msfc import model_file
-
-    monkeypatch.setattr(model_file, 'load_model', lambda *_: model)
+    for study in (baselines, importance):
+        monkeypatch.setattr(study, 'load_model', lambda *_: model)
 
     def invoke(*arguments: str | Path, status: int = 0) -> str:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])

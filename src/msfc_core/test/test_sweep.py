@@ -253,7 +253,7 @@ def test_interrupted(
 
     monkeypatch.setattr('msfc.training.trainer.Trainer.run', interrupt)
     told = sweep(folder, tmp_path / 'out', '--detector', folder / 'detector', status=130)
-    assert 'the same command goes on from' in told
+    assert 'the same command resumes from' in told
 
 
 @pytest.mark.parametrize(

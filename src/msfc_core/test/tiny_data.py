@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from msfc.model import SplitModel
 from msfc.training.experiment import Experiment, Step
 from msfc.training.trainer import build_model
+from tiny import randomize_norm
 
 HEIGHT, WIDTH = 80, 104
 CATEGORIES = {3: 'cup', 7: 'ball'}
@@ -122,9 +123,18 @@ def write_experiment(path: Path, **changes: Any) -> Path:
     return path
 
 
-def build_small_model(code_channels: int, seed: int = 0) -> SplitModel:
-    """Return the experiment's model with random weights, in evaluation mode."""
+def build_small_model(code_channels: int, seed: int = 0, trained: bool = True) -> SplitModel:
+    """Return the experiment's model with random weights, in evaluation mode.
+
+    Args:
+        code_channels: C'.
+        seed: of the weights.
+        trained: whether the codec's norm has statistics, as after a training.
+    """
     values = experiment_values(msfc={'code_channels': code_channels, 'se_reduction': 4}, seed=seed)
     steps = tuple(Step(**step) for step in values.pop('steps'))
     with torch.random.fork_rng():
-        return build_model(Experiment(steps=steps, **values), CLASS_NAMES).eval()
+        model = build_model(Experiment(steps=steps, **values), CLASS_NAMES).eval()
+        if trained:
+            randomize_norm(model.codec)
+        return model

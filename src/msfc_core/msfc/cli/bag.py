@@ -1,93 +1,51 @@
-"""The commands ``msfc bag``: record, play, info, infer."""
+"""The commands ``msfc bag``: info and infer; those that need ROS 2 come from its packages."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from msfc.cli.console import Bar, check_device, console, print_lines, print_table, report_errors
+from msfc.cli.console import (
+    Bar,
+    check_device,
+    print_lines,
+    print_table,
+    report_errors,
+    stoppable,
+)
+from msfc.cli.plugins import PluginGroup
+from msfc.output import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from msfc.bags.summary import BagSummary
 
-bag_app = typer.Typer(help='Bags of compressed features.', no_args_is_help=True)
+# The heavy imports are in the commands, so that --help answers at once.
+
+
+class BagCommands(PluginGroup):
+    """The commands of bags, those of the ROS packages among them."""
+
+    entry_points = 'msfc.bag_commands'
+    expected = ('play', 'record')
+    missing = (
+        'recording and playing need ROS 2, and it is not in this environment ({reason}): run '
+        'scripts/setup.sh, then source scripts/env.sh. msfc bag info and msfc bag infer work '
+        'without it.'
+    )
+
+
+bag_app = typer.Typer(
+    cls=BagCommands, help='Bags of compressed features.', no_args_is_help=True
+)
 
 Topics = Annotated[
     list[str] | None,
     typer.Option('--topic', help='Topic of the features; repeatable. All by default.'),
 ]
 Bag = Annotated[Path, typer.Argument(help='rosbag2 folder, or its storage file.')]
-
-
-def _needs_ros(name: str) -> ModuleType:
-    """Import a module of ``msfc_ros``, which is there where ROS 2 is.
-
-    Raises:
-        ImportError: with a sentence that says what to do.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module(f'msfc_ros.{name}')
-    except ImportError as error:
-        raise ImportError(
-            f'recording and playing need ROS 2, and it is not in this environment ({error}): '
-            'run scripts/setup.sh, then source scripts/env.sh. msfc bag info and msfc bag infer '
-            'work without it.'
-        ) from error
-
-
-@bag_app.command()
-def record(
-    output: Annotated[Path, typer.Argument(help='Folder to make.')],
-    topic: Topics = None,
-    frames: Annotated[int, typer.Option(help='End after so many messages.', min=0)] = 0,
-    duration: Annotated[float, typer.Option(help='End after so many seconds.', min=0)] = 0.0,
-) -> None:
-    """Record compressed features from ROS 2 until Ctrl-C, as rosbag2 with MCAP storage.
-
-    Topics that appear later are taken up as they come. A recorder counts as a listener: edges
-    that send only on demand begin to work.
-    """
-    with report_errors():
-        recorder = _needs_ros('bag_recorder')
-        count = recorder.record(output, tuple(topic or ()), frames, duration)
-        console.print(f'{count} messages: {output}', highlight=False)
-
-
-@bag_app.command()
-def play(
-    bag: Bag,
-    topic: Topics = None,
-    to: Annotated[
-        str, typer.Option(help="Topic to publish on; by default each message's own.")
-    ] = '',
-    speed: Annotated[float, typer.Option(help='Times as fast as recorded.', min=0.01)] = 1.0,
-    rate: Annotated[
-        float, typer.Option(help='Messages per second, in place of the recorded times.', min=0)
-    ] = 0.0,
-    each: Annotated[
-        bool, typer.Option('--each', help='Wait for the instances of each before the next.')
-    ] = False,
-    restamp: Annotated[
-        bool, typer.Option('--restamp', help='Stamp the messages with the time of now.')
-    ] = False,
-    loop: Annotated[bool, typer.Option('--loop', help='Begin again at the end.')] = False,
-    wait: Annotated[
-        float, typer.Option(help='Seconds to wait for a subscriber at most.', min=0)
-    ] = 30.0,
-) -> None:
-    """Play compressed features from a bag into ROS 2, for a cloud node to decode."""
-    with report_errors():
-        player = _needs_ros('bag_player')
-        count = player.play(
-            bag, tuple(topic or ()), to, speed, rate, each, restamp, loop, wait
-        )
-        console.print(f'{count} messages played', highlight=False)
 
 
 @bag_app.command()
@@ -101,6 +59,8 @@ def info(
         from msfc.bags.reading import FeatureBag
         from msfc.bags.summary import summarize
 
+        if output:
+            check_output_file(output)
         with FeatureBag(bag, tuple(topic or ())) as features:
             summary = summarize(features)
         _print_summary(bag, summary)
@@ -122,25 +82,22 @@ def infer(
     ] = 0.5,
     device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
 ) -> None:
-    """Find the instances in a bag of compressed features, without ROS; goes on after a break.
+    """Find the instances in a bag of compressed features, without ROS.
 
-    Exits with 1 if the bag cannot be read to its end, when what was read is written all the same,
-    or if no message could be decoded.
+    Resumes an interrupted run. Exits with 1 if the bag cannot be read to its end, when what was
+    read is written all the same, or if no message could be decoded.
     """
     with report_errors():
         from msfc.bags.inference import infer_bag
         from msfc.model_file import load_model
 
         check_device(device)
+        check_output_folder(output)
         loaded = load_model(model, device)
-        with Bar('messages') as update:
-            try:
-                report = infer_bag(
-                    bag, output, loaded, tuple(topic or ()), score_threshold, progress=update
-                )
-            except KeyboardInterrupt:
-                console.print('stopped; the same command goes on from there')
-                raise typer.Exit(130) from None
+        with stoppable(output), Bar('messages') as update:
+            report = infer_bag(
+                bag, output, loaded, tuple(topic or ()), score_threshold, progress=update
+            )
     lines = [f'{report.decoded} messages decoded: {output}']
     if report.taken_over:
         lines.append(f'{report.taken_over} of them were done by a run before')

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import typer
 from rich.box import SIMPLE
@@ -38,6 +39,23 @@ def report_errors() -> Iterator[None]:
             f'[bold red]error:[/] {escape(_sentence(error))}', highlight=False, soft_wrap=True
         )
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def stoppable(folder: Path | None, shown: bool = True) -> Iterator[None]:
+    """Turn Ctrl-C into one line and exit status 130.
+
+    Args:
+        folder: where the same command goes on from; None if it has to begin anew.
+        shown: False for no line.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if shown:
+            where = f'; the same command resumes from {folder}' if folder else ''
+            print_lines([f'stopped{where}'])
+        raise typer.Exit(130) from None
 
 
 def _sentence(error: Exception) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from msfc.cli.console import Bar, console, print_lines, report_errors
-from msfc.cli.measuring import stoppable
+from msfc.cli.console import Bar, console, print_lines, report_errors, stoppable
+from msfc.output import check_output_folder
 
 # The heavy imports (MuJoCo, OpenCV) are in the commands, so that --help answers at once.
 
@@ -31,12 +31,13 @@ def data_tabletop(
 ) -> None:
     """Render the simulated tabletop world (MuJoCo) as a COCO-format data set.
 
-    Goes on where a broken run ended. The same numbers give the same data on every machine that
+    Resumes an interrupted run. The same numbers give the same data on every machine that
     renders alike.
     """
     with report_errors(), stoppable(output), Bar('rendering') as update:
         from msfc.simulation.dataset import write_dataset
 
+        check_output_folder(output)
         counts = {
             'train': train, 'val': val, 'test': test,
             'empty_train': empty_train, 'empty_val': empty_val,
@@ -65,12 +66,13 @@ def data_openimages(
 ) -> None:
     """Write OpenImages' instance masks as a COCO-format data set.
 
-    Goes on where a broken run ended. Says what is missing, names it in missing.csv, and lists in
+    Resumes an interrupted run. Says what is missing, names it in missing.csv, and lists in
     download.txt what to download for the whole sets.
     """
     with report_errors(), stoppable(output), Bar('reading masks') as update:
         from msfc.data.openimages import write_openimages
 
+        check_output_folder(output)
         report = write_openimages(
             source, output, classes or (), most, {'train': train, 'test': test}, copy, workers,
             update,
@@ -98,11 +100,12 @@ def data_coco(
     """Check a COCO data set, and write the sound part of it or a subset.
 
     Images that are missing, cut off or of another size and annotations that are of no use are left
-    out, and named in problems_<split>.csv. Goes on where a broken run ended.
+    out, and named in problems_<split>.csv. Resumes an interrupted run.
     """
     with report_errors(), stoppable(output), Bar('checking images') as update:
         from msfc.data.coco_subset import write_subset
 
+        check_output_folder(output)
         report = write_subset(
             annotations, images, output, split or images.name, classes or (), count, keep_empty,
             copy, update,

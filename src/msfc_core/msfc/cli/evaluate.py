@@ -7,23 +7,11 @@ from typing import Annotated
 
 import typer
 
-from msfc.cli.console import check_device, print_lines, report_errors
-from msfc.cli.measuring import (
-    QUICK_IMAGES,
-    QUICK_WARNING,
-    DataFolder,
-    Device,
-    Images,
-    Quick,
-    Replicates,
-    Split,
-    describe_run,
-    measure_with_progress,
-    print_differences,
-    print_measurements,
-)
+from msfc.cli.console import check_device, report_errors
+from msfc.cli.options import DataFolder, Device, Images, Quick, Replicates, Split
+from msfc.cli.studies import print_comparison, run_study
 
-# The heavy imports are in the command, so that --help answers at once.
+# The heavy imports are in the commands, so that --help answers at once.
 
 
 def evaluate(
@@ -48,7 +36,7 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option('--json', help='Write figures here, and as .csv beside it; with it, the '
-                                    'same command goes on after a break.'),
+                                    'same command resumes an interrupted run.'),
     ] = None,
     quick: Quick = False,
 ) -> None:
@@ -58,66 +46,14 @@ def evaluate(
     over images.
     """
     with report_errors():
-        from msfc.data import CocoDataset
-        from msfc.evaluation.model_set import (
-            NamedModel,
-            make_labels,
-            share_detectors,
-            uncompressed_variant,
-        )
-        from msfc.evaluation.report import check_report_path, data_digest, write_measurements
-        from msfc.evaluation.variants import Variant
-        from msfc.model import SplitModel
-        from msfc.model_file import load_model
-        from msfc.wire.quantizer import check_bit_depth
+        from msfc.evaluation.studies.common import StudySettings
+        from msfc.evaluation.studies.comparison import compare_models
 
-        if quick:
-            limit = limit or QUICK_IMAGES
-            print_lines([QUICK_WARNING])
-        check_device(device)
-        if output:
-            check_report_path(output)
-        depths = [check_bit_depth(depth) for depth in bits or ()]
-        models = [load_model(name, device) for name in model]
-        compared = load_model(reference, device) if reference else models[0]
-        dataset = CocoDataset(data, split)
-        share_detectors([compared, *models])
-        named = [
-            NamedModel.of(label, loaded)
-            for label, loaded in zip(make_labels(models, model), models, strict=True)
-        ]
-        plain = uncompressed_variant(compared)
-        variants: list[Variant] = [plain]
-        for entry in named:
-            # A first model without codec is the uncompressed detector itself.
-            if entry.model is not compared or entry.model.msfc is not None:
-                variants += entry.variants(depths)
-        image_ids = dataset.image_ids[:limit]
-        measured = measure_with_progress(
-            dataset, variants, image_ids,
-            output.with_name(f'{output.stem}_journal') if output else None,
-            {'data': data_digest(data, split)}, replicates,
+        settings = StudySettings(data, split, limit, replicates, check_device(device), quick)
+        result = run_study(
+            lambda progress: compare_models(
+                model, settings, bits or (), reference, output, progress
+            ),
+            settings.notes, output,
         )
-        uncompressed, *_ = measured
-        print_measurements(f'{", ".join(model)} on {data / split}', measured)
-        if len(measured) > 1:
-            print_differences(measured, uncompressed)
-        notes = [QUICK_WARNING] if quick else []
-        if not reference and compared.msfc is not None:
-            notes.append(
-                f'{uncompressed.variant} is the detector of {model[0]} itself, which may have '
-                'been trained behind the codec: --reference takes another'
-            )
-        print_lines(notes)
-        if output:
-            write_measurements(
-                output, measured, uncompressed,
-                {
-                    **describe_run(dataset, data, split, len(image_ids), replicates, notes),
-                    'models': [entry.describe() for entry in named],
-                    'reference_detector': NamedModel.of(
-                        Path(reference or model[0]).name, SplitModel(compared.detector)
-                    ).describe(),
-                },
-                {name: row for entry in named for name, row in entry.columns(depths).items()},
-            )
+        print_comparison(result)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from msfc.cli.console import check_device, print_lines, print_table, report_errors
-from msfc.cli.measuring import (
+from msfc.cli.console import check_device, report_errors
+from msfc.cli.options import (
     DataFolder,
     Device,
     Images,
+    ModelName,
     Output,
     Quick,
     Replicates,
     Split,
-    describe_run,
-    kinds,
-    measure_with_progress,
-    print_measurements,
-    quick_run,
 )
+from msfc.cli.studies import print_importance, run_study
 
-# The heavy imports (torch, matplotlib) are in the command, so that --help answers at once.
-
-VARIANCE_IMAGES = 50  # that the scale of the features is taken from
+# The heavy imports are in the commands, so that --help answers at once.
 
 
 def importance(
-    model: Annotated[str, typer.Argument(help='Model folder, or name of a shipped model.')],
+    model: ModelName,
     data: DataFolder,
     output: Output,
     split: Split = 'test',
@@ -48,70 +42,17 @@ def importance(
 ) -> None:
     """Add noise to each pyramid level in turn (Fig. 3), and print the sizes (Table 1).
 
-    The detector is measured without its codec. Goes on where a broken run ended.
+    The detector is measured without its codec. Resumes an interrupted run.
     """
     with report_errors():
-        from msfc.data import CocoDataset
-        from msfc.evaluation.importance import importance_variants, level_variances, size_table
-        from msfc.evaluation.model_set import NamedModel
-        from msfc.evaluation.plots import plot_importance
-        from msfc.evaluation.report import data_digest, write_measurements
-        from msfc.evaluation.variants import network_size
-        from msfc.model_file import load_model
+        from msfc.evaluation.studies.common import StudySettings
+        from msfc.evaluation.studies.importance import measure_importance
 
-        output, limit, notes = quick_run(quick, output, limit)
-        check_device(device)
-        dataset = CocoDataset(data, split)
-        loaded = load_model(model, device)
-        detector = loaded.detector
-        image_ids = dataset.image_ids[:limit]
-        scale = level_variances(detector, dataset, image_ids[:VARIANCE_IMAGES])
-        # The last digits differ from run to run, and a run must find its own journal again.
-        used = float(f'{variance * scale.pooled():.4g}') if relative else variance
-        named = NamedModel.of(Path(model).name, loaded)
-        variants = importance_variants(detector, used)
-        measured = measure_with_progress(
-            dataset, variants, image_ids, output / 'journal',
-            {
-                'data': data_digest(data, split),
-                'detector': named.identity,
-                'variance': used,
-            },
-            replicates,
+        settings = StudySettings(data, split, limit, replicates, check_device(device), quick)
+        result = run_study(
+            lambda progress: measure_importance(
+                model, settings, output, variance, relative, progress
+            ),
+            settings.notes, settings.folder(output),
         )
-        clean, *noisy = measured
-        image = dataset.read_image(0)
-        size = network_size(detector)((image.shape[0], image.shape[1]))
-        sizes = size_table(detector, size, loaded)
-        write_measurements(
-            output / 'importance.json', measured, clean,
-            {
-                **describe_run(dataset, data, split, len(image_ids), replicates, notes),
-                'models': [named.describe()],
-                'variance': used,
-                'feature_variances': scale.variances(),
-                'sizes': [row.to_dict() for row in sizes],
-            },
-        )
-        print_measurements(f'noise of variance {used:.4g} on each level', measured)
-        print_table(
-            f'sizes, and ratios to the image, at a network input of {size[0]} x {size[1]}',
-            ('', 'shape', 'elements', 'ratio', 'bits', 'ratio'),
-            [
-                (
-                    row.name, 'x'.join(map(str, row.shape or ())), f'{row.elements:,}',
-                    f'{row.elements_ratio:.3g}', f'{row.bits:,}', f'{row.bits_ratio:.3g}',
-                )
-                for row in sizes
-            ],
-        )
-        for suffix in ('png', 'pdf'):
-            plot_importance(
-                {
-                    entry.variant.removeprefix('noise on '): kinds(entry) for entry in noisy
-                },
-                kinds(clean),
-                output / f'importance.{suffix}',
-                f'Gaussian noise of variance {used:.4g} on one level',
-            )
-        print_lines([*notes, f'tables and plots: {output}'])
+        print_importance(result)

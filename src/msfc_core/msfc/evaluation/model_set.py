@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from msfc.evaluation.report import weights_digest
 from msfc.evaluation.variants import Coded, Uncompressed, Variant
@@ -126,4 +127,22 @@ def _equal(model: SplitModel, other: SplitModel) -> bool:
     first, second = model.detector.state_dict(), other.detector.state_dict()
     return first.keys() == second.keys() and all(
         torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+def is_untrained(model: SplitModel) -> bool:
+    """Return whether a model has a codec that no training has touched.
+
+    The model of a training's first step has one. It is told by the batch norm's statistics, which
+    the first batch changes.
+    """
+    if model.msfc is None:
+        return False
+    norms = [module for module in model.msfc.modules() if isinstance(module, nn.BatchNorm2d)]
+    return bool(norms) and all(
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and not norm.running_mean.any()
+        and bool((norm.running_var == 1).all())
+        for norm in norms
     )

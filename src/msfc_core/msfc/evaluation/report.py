@@ -16,6 +16,7 @@ from msfc.evaluation.measurement import Measurement
 from msfc.evaluation.versions import library_versions
 from msfc.files import write_atomically
 from msfc.model import SplitModel
+from msfc.output import check_output_file
 
 
 def write_measurements(
@@ -38,6 +39,7 @@ def write_measurements(
         What is in the JSON file.
 
     Raises:
+        OSError: one of them cannot be written.
         ValueError: the JSON file has the suffix of the other one.
     """
     check_report_path(path)
@@ -58,14 +60,16 @@ def write_measurements(
 
 
 def check_report_path(path: Path) -> Path:
-    """Return the path of a JSON file that has room for a CSV file beside it.
+    """Return the path of a JSON file that can be written, and a CSV file beside it.
 
     Raises:
+        OSError: one of them cannot be written.
         ValueError: it has the suffix of the other one.
     """
     if path.suffix == '.csv':
         raise ValueError(f'{path}: the JSON file cannot have the suffix of the CSV file beside it')
-    return path
+    check_output_file(path.with_suffix('.csv'))
+    return check_output_file(path)
 
 
 def data_digest(root: Path, split: str) -> str:

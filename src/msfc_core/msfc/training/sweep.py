@@ -17,7 +17,7 @@ from msfc.data import CocoDataset
 from msfc.evaluation.report import weights_digest
 from msfc.model import SplitModel
 from msfc.model_file import DESCRIPTION_FILE, describe_model, load_model, save_model
-from msfc.progress import StageProgress
+from msfc.progress import TrainingProgress
 from msfc.training.experiment import Experiment, Step, load_experiment, read_steps
 from msfc.training.trainer import Trainer, build_model
 from msfc.wire.quantizer import check_bit_depth
@@ -162,7 +162,7 @@ def place_detector(
     output: Path,
     fabric: Fabric,
     source: SplitModel | None = None,
-    progress: StageProgress | None = None,
+    progress: TrainingProgress | None = None,
     **options: Any,
 ) -> Path:
     """Put the detector that all codecs start from into the sweep's folder; train it if need be.
@@ -215,7 +215,7 @@ def train_sweep(
     output: Path,
     fabric: Fabric,
     given: Mapping[int, Path] | None = None,
-    progress: StageProgress | None = None,
+    progress: TrainingProgress | None = None,
     **options: Any,
 ) -> dict[int, Path]:
     """Train what is missing; goes on where a broken run ended.
@@ -276,7 +276,7 @@ def runs_by_width(runs: Sequence[Path], sweep: Sweep) -> dict[int, Path]:
     return found
 
 
-def _named(progress: StageProgress | None, name: str) -> Callable[..., None] | None:
+def _named(progress: TrainingProgress | None, name: str) -> Callable[..., None] | None:
     if progress is None:
         return None
     return lambda stage, *rest: progress(f'{name}, {stage}', *rest)

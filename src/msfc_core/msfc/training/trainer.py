@@ -26,7 +26,7 @@ from msfc.detectors.base import SplitDetector
 from msfc.evaluation.evaluate import ModelMetrics, evaluate_model
 from msfc.model import SplitModel
 from msfc.model_file import describe_model, load_model, save_model
-from msfc.progress import StageProgress
+from msfc.progress import TrainingProgress
 from msfc.training.batches import Batch, TrainingBatches, iteration_seed
 from msfc.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from msfc.training.experiment import Experiment, Step
@@ -201,7 +201,7 @@ class Trainer:
         fabric: Fabric,
         workers: int = 1,
         checkpoint_every: float = 120.0,
-        progress: StageProgress | None = None,
+        progress: TrainingProgress | None = None,
         report: Report | None = None,
         log_every: int = 20,
         detector: SplitDetector | None = None,

@@ -1,0 +1,270 @@
+"""Other ways to send the same scene, at equal precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msfc.evaluation import feature_jpeg
+from msfc.evaluation.baselines import (
+    Method,
+    equal_precision_table,
+    feature_jpeg_method,
+    image_methods,
+    rate_curve,
+    thin_out,
+)
+from msfc.evaluation.image_codecs import AVIF_SPEED, ImageCodec, codec_versions, find_codecs
+from msfc.evaluation.measurement import Measurement
+from msfc.evaluation.model_set import NamedModel, is_untrained
+from msfc.evaluation.plots import Series, plot_rates
+from msfc.evaluation.report import write_measurements
+from msfc.evaluation.studies.common import (
+    JOURNALS,
+    PANELS,
+    PLOT_SUFFIXES,
+    StudyResult,
+    StudySettings,
+    panel_intervals,
+)
+from msfc.evaluation.variants import Coded, Uncompressed
+from msfc.model import SplitModel
+from msfc.model_file import load_model
+from msfc.output import check_output_folder
+from msfc.progress import StageProgress, no_progress
+
+QUICK_QUALITIES = 3
+
+
+@dataclass(frozen=True)
+class ImageCodecChoice:
+    """The image codecs of a study.
+
+    Attributes:
+        codecs: those to measure.
+        missing: why others are not here, by name.
+        avif_speed: of AVIF's encoder.
+    """
+
+    codecs: tuple[ImageCodec, ...]
+    missing: Mapping[str, str]
+    avif_speed: int
+
+    @classmethod
+    def find(cls, kinds: Sequence[str] = (), avif_speed: int = AVIF_SPEED) -> ImageCodecChoice:
+        """Return the codecs of some kinds, such as ``JPEG``; all that are here if none.
+
+        Raises:
+            ValueError: a kind is unknown, or not here.
+        """
+        codecs, missing = find_codecs(avif_speed=avif_speed)
+        if not kinds:
+            return cls(tuple(codecs), missing, avif_speed)
+        here = {codec.name.split()[0] for codec in codecs}
+        for name in kinds:
+            if name not in here:
+                raise ValueError(
+                    f'{name}: {missing[name]}' if name in missing
+                    else f'no codec {name}: choose from {", ".join(sorted(here))}'
+                )
+        chosen = tuple(codec for codec in codecs if codec.name.split()[0] in kinds)
+        return cls(chosen, {}, avif_speed)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the results depend on: versions and settings of the encoders."""
+        return {**codec_versions(), 'avif_speed': self.avif_speed}
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """What is compared.
+
+    Attributes:
+        reference: detector that gets images and features uncoded; the model's own if None.
+        bit_depths: n of the codec; the model's own if none.
+        features: whether the paper's baseline, the features as JPEG, is measured.
+        downscale: whether images made as small as the detector's input are sent too.
+        qualities: how many per codec; all if None.
+        floor: least mAP in the plots.
+    """
+
+    reference: str | None = None
+    bit_depths: tuple[int, ...] = ()
+    features: bool = True
+    downscale: bool = True
+    qualities: int | None = None
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class BaselinesResult(StudyResult):
+    """What the comparison found.
+
+    Attributes:
+        equal_precision: a row per operating point, method and measure, see
+            :func:`msfc.evaluation.baselines.equal_precision_table`.
+        not_drawn: what the plots leave out, in words.
+    """
+
+    equal_precision: tuple[Mapping[str, Any], ...]
+    not_drawn: tuple[str, ...]
+
+
+def compare_baselines(
+    model: str,
+    settings: StudySettings,
+    output: Path,
+    image_codecs: ImageCodecChoice,
+    options: BaselineOptions,
+    progress: StageProgress = no_progress,
+) -> BaselinesResult:
+    """Measure a codec beside JPEG of the features and image codecs; resumes an interrupted run.
+
+    Args:
+        model: model folder, or name of a shipped model.
+        settings: of the study.
+        output: folder for tables, plots and journals.
+        image_codecs: to compare with.
+        options: what is compared.
+        progress: shows how far it is.
+
+    Raises:
+        OSError: a file is missing, or the output cannot be written.
+        ValueError: something given is not what it should be, such as a codec that was never
+            trained.
+    """
+    output = check_output_folder(settings.folder(output))
+    data = settings.load()
+    coded, plain = _load_models(model, options.reference, settings.device)
+    points = [
+        Coded(coded.model, depth, identity=coded.identity)
+        for depth in (options.bit_depths or [coded.model.bit_depth])
+    ]
+    methods = _methods(plain.model, image_codecs, options, settings.quick)
+    encoders = image_codecs.describe()
+    measured = data.measure(
+        [
+            Uncompressed(plain.model.detector, identity=plain.identity), *points,
+            *(variant for method in methods for variant in method.variants),
+        ],
+        output / JOURNALS, progress,
+        # Not the codec: what it is compared with stays when it is another one.
+        reference=plain.identity, encoders=encoders,
+    )
+    comparison = _Comparison(methods, measured, len(points))
+    tables = comparison.tables()
+    about = {
+        **data.describe(settings.notes),
+        'models': [coded.describe()],
+        'reference_detector': plain.describe(),
+        'encoders': encoders,
+        'equal_precision': tables,
+        'not_measured': dict(image_codecs.missing),
+    }
+    write_measurements(output / 'baselines.json', measured, measured[0], about)
+    label = f"MSFC, C'={coded.model.codec.config.code_channels}"
+    not_drawn = comparison.plot(output, label, options.floor)
+    return BaselinesResult(
+        f'{model} on {settings.data.name}/{settings.split}', tuple(measured[: 1 + len(points)]),
+        tuple(settings.notes), output, tuple(tables), tuple(not_drawn),
+    )
+
+
+def _load_models(
+    name: str, reference: str | None, device: str
+) -> tuple[NamedModel, NamedModel]:
+    """Return the model with the codec, and the detector that gets what is not coded."""
+    coded = load_model(name, device)
+    if is_untrained(coded):
+        raise ValueError(f'the codec of {name} was never trained: it cannot be compared')
+    plain = load_model(reference, device) if reference else coded
+    return (
+        NamedModel.of(Path(name).name, coded),
+        NamedModel.of(Path(reference or name).name, SplitModel(plain.detector)),
+    )
+
+
+def _methods(
+    model: SplitModel, image_codecs: ImageCodecChoice, options: BaselineOptions, quick: bool
+) -> list[Method]:
+    count = options.qualities or (QUICK_QUALITIES if quick else None)
+    methods = image_methods(model.detector, image_codecs.codecs, options.downscale, count)
+    if options.features:
+        qualities = thin_out(feature_jpeg.QUALITIES, count)
+        methods.insert(0, feature_jpeg_method(model.detector, qualities))
+    return methods
+
+
+class _Comparison:
+    """The measurements: the uncompressed detector, the codec's operating points, the methods.
+
+    Args:
+        methods: what the codec is compared with.
+        measured: of the uncompressed detector, the codec and the methods, in this order.
+        points: how many operating points the codec has.
+    """
+
+    def __init__(
+        self, methods: Sequence[Method], measured: Sequence[Measurement], points: int
+    ) -> None:
+        self._methods = methods
+        self._by_name = {entry.variant: entry for entry in measured}
+        self._uncompressed, *rest = measured
+        self._points = rest[:points]
+
+    def tables(self) -> list[dict[str, Any]]:
+        """Return the bytes at equal box and mask precision."""
+        return [
+            row
+            for name in PANELS
+            for row in equal_precision_table(self._methods, self._points, self._by_name, name)
+        ]
+
+    def plot(self, output: Path, label: str, floor: float) -> list[str]:
+        """Draw precision over BPFE and over bytes; return what is left out, in words.
+
+        Of each method, the settings that no other beats are drawn.
+        """
+        left_out: list[str] = []
+        for attribute, axis, name in (
+            ('payload_bpfe', 'bits per feature element (BPFE)', 'bpfe'),
+            ('payload_bytes', 'bytes per image', 'bytes'),
+        ):
+            panels = {
+                panel: [
+                    _series(label, self._points, measure, attribute, False),
+                    *(
+                        _series(k.name, self._best(k, measure), measure, attribute, True)
+                        for k in self._methods
+                    ),
+                ]
+                for measure, panel in PANELS.items()
+            }
+            for suffix in PLOT_SUFFIXES:
+                left_out = plot_rates(
+                    panels, panel_intervals(self._uncompressed),
+                    output / f'baselines-{name}{suffix}', axis, floor,
+                )
+        return left_out
+
+    def _best(self, method: Method, measure: str) -> list[Measurement]:
+        curve, own = rate_curve(method, self._by_name, measure)
+        rates, values = curve.frontier()
+        wanted = set(zip(rates.tolist(), values.tolist(), strict=True))
+        kept = {
+            (entry.payload_bytes or 0.0, entry.precision.values[measure]): entry for entry in own
+        }
+        return [entry for key, entry in sorted(kept.items()) if key in wanted]
+
+
+def _series(
+    title: str, entries: Sequence[Measurement], measure: str, attribute: str, baseline: bool
+) -> Series:
+    return Series(
+        title,
+        tuple(getattr(entry, attribute) for entry in entries),
+        tuple(entry.interval(measure) for entry in entries),
+        baseline,
+    )
