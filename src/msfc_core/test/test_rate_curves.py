@@ -17,6 +17,7 @@ from msfc.evaluation.rate_curves import (
     monotone_cubic,
     rate_at,
     ratio_at_equal_precision,
+    ratio_over_range,
 )
 
 CURVE = RateCurve('jpeg', (1000, 2000, 4000, 8000), (0.2, 0.4, 0.5, 0.55))
@@ -128,3 +129,65 @@ def test_interpolation_keeps_order(steps: list[tuple[float, float]]) -> None:
     got = monotone_cubic(x, y, np.linspace(x[0], x[-1], 200))
     assert (np.diff(got) >= -1e-9).all()
     np.testing.assert_allclose(monotone_cubic(x, y, x), y, atol=1e-9)
+
+
+def test_ratio_over_a_range_is_the_mean_where_both_were_measured() -> None:
+    reference = RateCurve('codec', (100, 200, 400, 800), (0.2, 0.3, 0.4, 0.5))
+    twice = RateCurve('twice', (400, 800, 1600, 3200), (0.3, 0.4, 0.5, 0.6))
+    found = ratio_over_range(twice, reference)
+    assert found is not None
+    assert (found.low, found.high) == (0.3, 0.5)
+    for value in (found.ratio, found.least, found.greatest):
+        assert value == pytest.approx(2)
+    assert found.interval is None
+    back = ratio_over_range(reference, twice)
+    assert back is not None
+    assert back.ratio == pytest.approx(0.5)
+    narrow = ratio_over_range(twice, reference, 0.35, 0.45)
+    assert narrow is not None
+    assert (narrow.low, narrow.high) == (0.35, 0.45)
+
+
+def test_ratio_over_a_range_needs_a_range_in_common() -> None:
+    low = RateCurve('low', (100, 200), (0.1, 0.2))
+    high = RateCurve('high', (100, 200), (0.3, 0.4))
+    assert ratio_over_range(low, high) is None
+    assert ratio_over_range(low, RateCurve('one', (100,), (0.15,))) is None
+    assert ratio_over_range(low, low, 0.25) is None
+
+
+def test_interval_of_a_ratio_over_a_range() -> None:
+    rng = np.random.default_rng(0)
+    values = np.array([0.3, 0.4, 0.5])
+    reference = RateCurve('codec', (100, 200, 400), tuple(values))
+    other = RateCurve('other', (300, 600, 1200), tuple(values))
+    noise = rng.normal(0, 0.02, 200)
+    paired = values[:, None] + noise
+    found = ratio_over_range(
+        other, reference, curve_replicates=paired, reference_replicates=paired
+    )
+    assert found is not None
+    assert found.interval is not None
+    # What moves both alike does not widen the interval.
+    assert (found.interval.low, found.interval.high) == pytest.approx((3, 3))
+    alone = ratio_over_range(
+        other, reference, curve_replicates=paired,
+        reference_replicates=values[:, None] + rng.normal(0, 0.02, 200),
+    )
+    assert alone is not None
+    assert alone.interval is not None
+    assert alone.interval.low < 3 < alone.interval.high
+    with pytest.raises(ValueError, match='3 settings'):
+        ratio_over_range(
+            other, reference, curve_replicates=paired[:2], reference_replicates=paired
+        )
+    with pytest.raises(ValueError, match='same resampled sets'):
+        ratio_over_range(
+            other, reference, curve_replicates=paired, reference_replicates=paired[:, :7]
+        )
+    # Where resampled sets mostly leave nothing in common there is no interval.
+    apart = ratio_over_range(
+        other, reference, curve_replicates=paired, reference_replicates=paired + 0.5
+    )
+    assert apart is not None
+    assert apart.interval is None

@@ -20,15 +20,18 @@ from msfc.detectors import base
 from msfc.evaluation import image_codecs
 from msfc.evaluation.baselines import (
     Method,
+    envelope,
     equal_precision_table,
     feature_jpeg_method,
     image_methods,
+    range_table,
     thin_out,
 )
 from msfc.evaluation.bootstrap import MEASURES, BootstrapResult, Interval
 from msfc.evaluation.coco_map import average_precision, to_coco_results
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 from msfc.evaluation.image_codecs import DownscalingCodec, JpegCodec
+from msfc.evaluation.image_settings import SCALES
 from msfc.evaluation.importance import (
     LevelVariances,
     importance_variants,
@@ -180,6 +183,13 @@ def test_image_sent_small_has_results_in_camera_pixels(
     both = small.instances.masks & whole.instances.masks
     assert both.sum() > 0.9 * (small.instances.masks | whole.instances.masks).sum()
     assert small.message_bytes == compressed_image_bytes(small.payload_bytes, 'jpeg')
+    assert small.encode_seconds is not None
+    assert 0 < small.encode_seconds < 10
+
+
+def without_times(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without what no two runs have alike."""
+    return {key: value for key, value in row.items() if key != 'encode_seconds'}
 
 
 def test_many_variants_and_going_on_after_a_break(
@@ -210,7 +220,7 @@ def test_many_variants_and_going_on_after_a_break(
     again = measure(dataset, variants, progress=lambda done, _: steps.append(done), **options)
     assert steps == list(range(25, 61))
     for one, other in zip(whole, again, strict=True):
-        assert one.to_dict(whole[0]) == other.to_dict(again[0])
+        assert without_times(one.to_dict(whole[0])) == without_times(other.to_dict(again[0]))
     by_name = {entry.variant: entry for entry in whole}
     assert len(by_name) == 6
     jpeg = by_name['JPEG 4:2:0 q=10']
@@ -364,6 +374,34 @@ def test_table_of_equal_precision(detector: FindingDetector) -> None:
         equal_precision_table([jpeg], [fake('n=4', None, 0.3)], measured)
 
 
+def test_envelope_has_the_best_setting_for_its_bytes(detector: FindingDetector) -> None:
+    methods = [
+        Method(f'JPEG {kind}', tuple(ImageSent(detector, JpegCodec(kind), q) for q in (5, 50)))
+        for kind in ('4:2:0', '4:4:4')
+    ]
+    figures = {
+        'JPEG 4:2:0 q=5': (1000, 0.2), 'JPEG 4:2:0 q=50': (3000, 0.3),
+        'JPEG 4:4:4 q=5': (1500, 0.15), 'JPEG 4:4:4 q=50': (2000, 0.4),
+    }
+    measured = {name: fake(name, *figure) for name, figure in figures.items()}
+    rows = envelope(methods, measured)
+    assert [(row['bytes'], row['setting']) for row in rows] == [
+        (1000, 'JPEG 4:2:0 q=5'), (2000, 'JPEG 4:4:4 q=50'),
+    ]
+    assert rows[1]['method'] == 'JPEG 4:4:4'
+    assert rows[1]['mask_map'] == rows[1]['box_map'] == 0.4
+    assert envelope([], measured) == []
+    table = range_table(methods, [fake('n=2', 500, 0.25), fake('n=4', 800, 0.29)], measured)
+    (first, second) = table
+    assert (first['method'], first['low'], first['high']) == ('JPEG 4:2:0', 0.25, 0.29)
+    assert first['ratio'] > 2
+    assert first['interval']['low'] <= first['ratio'] <= first['interval']['high']
+    assert second['method'] == 'JPEG 4:4:4'
+    json.dumps([rows, table], allow_nan=False)
+    with pytest.raises(ValueError, match='sends nothing'):
+        range_table(methods, [fake('n=4', None, 0.3)], measured)
+
+
 def test_methods_have_unlike_names(detector: FindingDetector) -> None:
     codecs, _ = image_codecs.find_codecs()
     methods = [feature_jpeg_method(detector), *image_methods(detector, codecs, settings=3)]
@@ -371,7 +409,14 @@ def test_methods_have_unlike_names(detector: FindingDetector) -> None:
     assert len(set(names)) == len(names)
     kinds = [method.name for method in methods]
     assert kinds[:2] == ['feature JPEG', 'JPEG']
-    assert len(methods[1].variants) == 2 * 2 * 3  # subsamplings, sizes, qualities
+    assert len(methods[1].variants) == 2 * 3 * 3  # subsamplings, scales, qualities
+    jpeg = [codec for codec in codecs if codec.name.startswith('JPEG')]
+    (whole,) = image_methods(detector, jpeg, downscale=False, settings=3)
+    assert len(whole.variants) == 2 * 3
+    (everything,) = image_methods(detector, jpeg, grid=True)
+    assert len(everything.variants) == len(SCALES) * sum(len(k.qualities) for k in jpeg)
+    names = [variant.name for variant in everything.variants]
+    assert len(set(names)) == len(names)
     assert thin_out((1, 2, 3, 4, 5), 3) == [1, 3, 5]
     assert thin_out((1, 2), 3) == [1, 2]
     with pytest.raises(ValueError, match='two settings'):
@@ -480,13 +525,13 @@ def test_command_baselines(run: Any, dataset: CocoDataset, tmp_path: Path) -> No
     (coded,) = report['models']
     assert (coded['label'], coded['code_channels']) == ('tiny', 3)
     assert report['reference_detector']['code_channels'] is None
-    # The detector, two bit depths, six settings of features and twelve of JPEG.
-    assert len(report['rows']) == 1 + 2 + 6 + 12
+    # The detector, two bit depths, six settings of features and eighteen of JPEG.
+    assert len(report['rows']) == 1 + 2 + 6 + 18
     assert {row['images'] for row in report['rows']} == {8}
     assert len(report['equal_precision']) == 2 * 2 * 2
     with (out / 'baselines.csv').open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 21
+    assert len(rows) == 27
     assert float(rows[1]['mask_map_value']) == report['rows'][1]['mask_map']['value']
     for name in ('bpfe', 'bytes'):
         for suffix in ('png', 'pdf'):

@@ -7,19 +7,21 @@ makes a curve of average precision over bytes. The comparison is of bytes at equ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from msfc.detectors.base import SplitDetector
 from msfc.evaluation import feature_jpeg
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 from msfc.evaluation.image_codecs import DownscalingCodec, ImageCodec
+from msfc.evaluation.image_settings import CAMERA_SIZE, all_ways, chosen_ways
 from msfc.evaluation.measurement import Measurement, json_interval, replicates_of
 from msfc.evaluation.rate_curves import (
     AT_MOST,
     RateCurve,
     RateRatio,
     ratio_at_equal_precision,
+    ratio_over_range,
 )
 from msfc.evaluation.variants import FeaturesAsJpeg, ImageSent, Variant, network_size
 
@@ -60,25 +62,30 @@ def image_methods(
     codecs: Sequence[ImageCodec],
     downscale: bool = True,
     settings: int | None = None,
+    grid: bool = False,
 ) -> list[Method]:
-    """Return a method for each kind of codec, all colour subsamplings together.
+    """Return a method for each kind of codec, all its subsamplings and scales together.
 
     Args:
         detector: which gets the decoded image.
         codecs: the codecs.
-        downscale: also with the image made as small as the detector's input, where that is
-            smaller.
-        settings: how many of each codec's qualities, evenly chosen; all by default.
+        downscale: also with the image made smaller; of the camera's own size only if not.
+        settings: how many qualities of each codec and scale, evenly chosen; all by default.
+        grid: every quality at every scale, to find the best; by default those that are known to
+            be good, see :mod:`msfc.evaluation.image_settings`.
     """
     scaled = network_size(detector)
     methods: dict[str, list[Variant]] = {}
     for codec in codecs:
-        qualities = thin_out(codec.qualities, settings)
-        ways = [codec, DownscalingCodec(codec, scaled)] if downscale else [codec]
         kind = codec.name.split(' 4:')[0]
-        methods.setdefault(kind, []).extend(
-            ImageSent(detector, way, quality) for way in ways for quality in qualities
-        )
+        ways = all_ways(codec) if grid else chosen_ways(codec)
+        if not downscale:
+            ways = {CAMERA_SIZE: codec.qualities}
+        for scale, qualities in ways.items():
+            way = codec if scale is CAMERA_SIZE else DownscalingCodec(codec, scaled, scale)
+            methods.setdefault(kind, []).extend(
+                ImageSent(detector, way, quality) for quality in thin_out(qualities, settings)
+            )
     return [Method(name, tuple(variants)) for name, variants in methods.items()]
 
 
@@ -115,6 +122,78 @@ def rate_curve(
         tuple(entry.precision.values[measure] for entry in own),
     )
     return curve, own
+
+
+def envelope(
+    methods: Sequence[Method],
+    measurements: Mapping[str, Measurement],
+    measure: str = 'mask_map',
+) -> list[dict[str, Any]]:
+    """Return the best setting of all methods at each number of bytes.
+
+    Args:
+        methods: among which to choose.
+        measurements: of all their variants, by name.
+        measure: what is to be best.
+
+    Returns:
+        A JSON-serialisable row per setting that no cheaper one equals, by rising bytes.
+    """
+    owners = {variant.name: method.name for method in methods for variant in method.variants}
+    together = Method('envelope', tuple(v for method in methods for v in method.variants))
+    if not together.variants:
+        return []
+    curve, own = rate_curve(together, measurements, measure)
+    return [
+        {
+            'bytes': own[place].payload_bytes,
+            'method': owners[own[place].variant],
+            'setting': own[place].variant,
+            'box_map': own[place].precision.values['box_map'],
+            'mask_map': own[place].precision.values['mask_map'],
+            'encode_seconds': own[place].encode_seconds,
+        }
+        for place in curve.frontier_places()
+    ]
+
+
+def range_table(
+    methods: Sequence[Method],
+    points: Sequence[Measurement],
+    measurements: Mapping[str, Measurement],
+    measure: str = 'mask_map',
+) -> list[dict[str, Any]]:
+    """Return how many times the codec's bytes each method needs, over all precisions in common.
+
+    Args:
+        methods: to compare with.
+        points: the codec's operating points, which make its curve.
+        measurements: of all methods' variants, by name.
+        measure: what is to be equal.
+
+    Returns:
+        A JSON-serialisable row per method that has a range of precision in common with the codec.
+    """
+    if any(point.payload_bytes is None for point in points):
+        raise ValueError('an operating point sends nothing: it has no rate')
+    codec = RateCurve(
+        'codec',
+        tuple(point.payload_bytes or 0.0 for point in points),
+        tuple(point.precision.values[measure] for point in points),
+    )
+    rows = []
+    for method in methods:
+        curve, own = rate_curve(method, measurements, measure)
+        found = ratio_over_range(
+            curve, codec,
+            curve_replicates=replicates_of(own, measure),
+            reference_replicates=replicates_of(points, measure),
+        )
+        if found is not None:
+            row = asdict(found)
+            row['interval'] = None if found.interval is None else json_interval(found.interval)
+            rows.append({'measure': measure, **row})
+    return rows
 
 
 def equal_precision_table(

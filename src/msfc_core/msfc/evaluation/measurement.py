@@ -48,6 +48,8 @@ class Measurement:
         message_bytes: mean bytes of the whole message.
         payload_bpfe: mean payload bits per element of the uncompressed pyramid.
         bits_per_pixel: mean payload bits per pixel of the source image.
+        encode_seconds: mean of what an image's encoder took, by the clock of the machine that
+            measured; None if it is no image that is sent.
     """
 
     variant: str
@@ -57,6 +59,7 @@ class Measurement:
     message_bytes: float | None
     payload_bpfe: float | None
     bits_per_pixel: float | None
+    encode_seconds: float | None = None
 
     def interval(self, measure: str, confidence: float = CONFIDENCE) -> Interval:
         """Return one of ``MEASURES`` with its interval."""
@@ -75,6 +78,7 @@ class Measurement:
             'message_bytes': self.message_bytes,
             'payload_bpfe': self.payload_bpfe,
             'bits_per_pixel': self.bits_per_pixel,
+            'encode_seconds': self.encode_seconds,
         }
         for measure in MEASURES:
             row[measure] = json_interval(self.interval(measure))
@@ -266,6 +270,7 @@ def _record(variant: Variant, source: SourceImage, category_ids: Sequence[int]) 
         'results': to_coco_results(source.image_id, outcome.instances, category_ids),
         'payload_bytes': outcome.payload_bytes,
         'message_bytes': outcome.message_bytes,
+        'encode_seconds': outcome.encode_seconds,
     }
     if outcome.payload_bytes is not None:
         # Against the pyramid of the camera's image, whatever size was sent.
@@ -303,4 +308,5 @@ def _summarize(
         message_bytes=mean('message_bytes'),
         payload_bpfe=mean('payload_bpfe'),
         bits_per_pixel=mean('bits_per_pixel'),
+        encode_seconds=mean('encode_seconds'),
     )

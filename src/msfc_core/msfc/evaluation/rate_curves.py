@@ -52,20 +52,26 @@ class RateCurve:
         if not all(math.isfinite(rate) and rate > 0 for rate in self.rates):
             raise ValueError(f'{self.name}: rates must be positive numbers: {self.rates}')
 
-    def frontier(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return rates and precisions of the settings that no cheaper one equals, both rising."""
-        points = sorted(
-            (rate, -value)
-            for rate, value in zip(self.rates, self.precision, strict=True)
+    def frontier_places(self) -> list[int]:
+        """Return the places of the settings that no cheaper one equals, by rising rate."""
+        order = sorted(
+            (rate, -value, place)
+            for place, (rate, value) in enumerate(zip(self.rates, self.precision, strict=True))
             if math.isfinite(value)
         )
-        rates: list[float] = []
-        values: list[float] = []
-        for rate, negative in points:
-            if not values or -negative > values[-1]:
-                rates.append(rate)
-                values.append(-negative)
-        return np.array(rates), np.array(values)
+        places: list[int] = []
+        for _, negative, place in order:
+            if not places or -negative > self.precision[places[-1]]:
+                places.append(place)
+        return places
+
+    def frontier(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rates and precisions of the settings that no cheaper one equals, both rising."""
+        places = self.frontier_places()
+        return (
+            np.array([self.rates[place] for place in places], np.float64),
+            np.array([self.precision[place] for place in places], np.float64),
+        )
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,118 @@ def ratio_at_equal_precision(
             math.inf if ratio is None else ratio, np.array(ratios), confidence
         )
     return RateRatio(curve.name, answer.status, answer.rate, ratio, interval)
+
+
+@dataclass(frozen=True)
+class RangeRatio:
+    """How many times the bytes of one method another needs, over a range of precision.
+
+    Attributes:
+        method: the other method.
+        low: least precision of the range, which both methods' settings span.
+        high: greatest precision of the range.
+        ratio: geometric mean of the ratio over the range: above 1, the first needs fewer bytes.
+        least: least ratio in the range.
+        greatest: greatest ratio in the range.
+        interval: bootstrap interval of the mean; None without replicates, or where fewer than
+            nine in ten resampled sets of images leave the methods a range in common.
+    """
+
+    method: str
+    low: float
+    high: float
+    ratio: float
+    least: float
+    greatest: float
+    interval: Interval | None = None
+
+
+RANGE_STEPS = 101
+"""Places in a range of precision at which the ratio is taken."""
+
+
+def ratio_over_range(
+    curve: RateCurve,
+    reference: RateCurve,
+    low: float = 0.0,
+    high: float = 1.0,
+    curve_replicates: NDArray[np.float64] | None = None,
+    reference_replicates: NDArray[np.float64] | None = None,
+    confidence: float = CONFIDENCE,
+) -> RangeRatio | None:
+    """Compare two methods wherever both were measured: Bjontegaard's mean difference of rate.
+
+    Nothing is extrapolated: the range ends where one of the two has no setting.
+
+    Args:
+        curve: a method.
+        reference: the method that it is compared with.
+        low: least precision that is asked for.
+        high: greatest precision that is asked for.
+        curve_replicates: S x B, precision of the curve's settings on resampled sets of images.
+        reference_replicates: the same of the reference, on the same sets.
+        confidence: of the interval.
+
+    Returns:
+        The ratio, or None where the two have no range in common.
+
+    Raises:
+        ValueError: the replicates do not fit.
+    """
+    ratios = _ratios_in_range(curve, reference, low, high)
+    if ratios is None:
+        return None
+    (start, end), logs = ratios
+    mean = float(np.exp(_mean_over_steps(logs)))
+    interval = None
+    if curve_replicates is not None and reference_replicates is not None:
+        _check_replicates(curve, curve_replicates)
+        _check_replicates(reference, reference_replicates)
+        if curve_replicates.shape[1] != reference_replicates.shape[1]:
+            raise ValueError('replicates of two methods must be of the same resampled sets')
+        means = []
+        for own, other in zip(curve_replicates.T, reference_replicates.T, strict=True):
+            resampled = _ratios_in_range(
+                RateCurve(curve.name, curve.rates, tuple(own)),
+                RateCurve(reference.name, reference.rates, tuple(other)), low, high,
+            )
+            if resampled is not None:
+                means.append(math.exp(_mean_over_steps(resampled[1])))
+        if len(means) >= 0.9 * curve_replicates.shape[1] > 0:
+            interval = percentile_interval(mean, np.array(means), confidence)
+    return RangeRatio(
+        curve.name, start, end, mean, float(np.exp(logs.min())), float(np.exp(logs.max())),
+        interval,
+    )
+
+
+def _ratios_in_range(
+    curve: RateCurve, reference: RateCurve, low: float, high: float
+) -> tuple[tuple[float, float], NDArray[np.float64]] | None:
+    """Return the range in common, and the logarithms of the ratio at even steps of it."""
+    frontiers = [method.frontier() for method in (curve, reference)]
+    if any(len(values) < 2 for _, values in frontiers):
+        return None
+    start = max(low, *(float(values[0]) for _, values in frontiers))
+    end = min(high, *(float(values[-1]) for _, values in frontiers))
+    if not start < end:
+        return None
+    at = np.linspace(start, end, RANGE_STEPS)
+    own, other = (monotone_cubic(values, np.log(rates), at) for rates, values in frontiers)
+    return (start, end), own - other
+
+
+def _mean_over_steps(values: NDArray[np.float64]) -> float:
+    """Return the mean over even steps by the trapezoidal rule."""
+    return float((values[1:] + values[:-1]).mean() / 2)
+
+
+def _check_replicates(curve: RateCurve, replicates: NDArray[np.float64]) -> None:
+    if replicates.ndim != 2 or len(replicates) != len(curve.rates):
+        raise ValueError(
+            f'replicates of shape {replicates.shape} for {len(curve.rates)} settings of '
+            f'{curve.name}'
+        )
 
 
 def _interval_with_infinity(

@@ -7,6 +7,7 @@ codec. :func:`msfc.evaluation.measurement.measure` runs any number of them over 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,21 @@ from msfc.wire.packing import pack, unpack
 from msfc.wire.quantizer import FLOAT_BITS, check_bit_depth, dequantize, quantize
 
 
+@dataclass(frozen=True)
+class SentImage:
+    """What an image codec made of an image.
+
+    Attributes:
+        sent: bytes.
+        encode_seconds: what the encoder took, by the clock: longer on a busy machine.
+        picture: what comes out.
+    """
+
+    sent: int
+    encode_seconds: float
+    picture: Picture
+
+
 class SourceImage:
     """One image on its way; what several variants need is computed once.
 
@@ -43,7 +59,7 @@ class SourceImage:
         self._batches: dict[int, ImageBatch] = {}
         self._pyramids: dict[int, Pyramid] = {}
         self._codes: dict[tuple[int, int], Tensor] = {}
-        self._sent: dict[tuple[int, int], tuple[int, Picture]] = {}
+        self._sent: dict[tuple[int, int], SentImage] = {}
 
     def batch(self, detector: SplitDetector) -> ImageBatch:
         """Return a detector's input."""
@@ -65,12 +81,15 @@ class SourceImage:
             self._codes[key] = codec.encode(self.pyramid(detector)[0])
         return self._codes[key]
 
-    def sent(self, codec: ImageCodec, quality: int) -> tuple[int, Picture]:
-        """Return how many bytes an image codec sends, and the image that comes out."""
+    def sent(self, codec: ImageCodec, quality: int) -> SentImage:
+        """Return what an image codec makes of the image."""
         key = (id(codec), quality)
         if key not in self._sent:
+            start = time.perf_counter()
             data = codec.encode(self.image, quality)
-            self._sent[key] = len(data), codec.decode(data, self.size, quality)
+            seconds = time.perf_counter() - start
+            picture = codec.decode(data, self.size, quality)
+            self._sent[key] = SentImage(len(data), seconds, picture)
         return self._sent[key]
 
 
@@ -82,11 +101,13 @@ class Outcome:
         instances: in the image's own pixels.
         payload_bytes: bytes that say what is in the image; None if nothing is sent.
         message_bytes: bytes of the whole ROS message; None if there is none of that kind.
+        encode_seconds: what an image's encoder took; None if it is no image that is sent.
     """
 
     instances: Instances
     payload_bytes: int | None = None
     message_bytes: int | None = None
+    encode_seconds: float | None = None
 
 
 class Variant(ABC):
@@ -213,6 +234,7 @@ class ImageSent(Variant):
 
     def __init__(self, detector: SplitDetector, codec: ImageCodec, quality: int) -> None:
         self.name = f'{codec.name} q={quality}'
+        self.depends = {'encoder': dict(codec.effort)}
         self.detector, self._codec, self._quality = detector, codec, quality
 
     def prepare(self, source: SourceImage) -> None:
@@ -221,13 +243,15 @@ class ImageSent(Variant):
 
     def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""
-        sent, decoded = source.sent(self._codec, self._quality)
-        batch = self.detector.preprocess([image_to_tensor(decoded)])
+        image = source.sent(self._codec, self._quality)
+        batch = self.detector.preprocess([image_to_tensor(image.picture)])
         # Results in the camera's pixels, also where a smaller image was sent.
         sizes = ImageSizes((source.size,), batch.sizes.valid, batch.sizes.padded)
         (found,) = self.detector.infer(self.detector.extract(batch), sizes)
         encoding = self._codec.name.split()[0].lower()
-        return Outcome(found, sent, compressed_image_bytes(sent, encoding))
+        return Outcome(
+            found, image.sent, compressed_image_bytes(image.sent, encoding), image.encode_seconds
+        )
 
 
 def network_size(detector: SplitDetector) -> Callable[[Size], Size]:
