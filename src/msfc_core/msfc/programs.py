@@ -1,4 +1,4 @@
-"""Ctrl-C while a program is still importing: it ends, without a page of traceback."""
+"""Programs that are interrupted, or miss a module, while they import: no page of traceback."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from msfc.missing import missing_modules_told
 
 
 @contextmanager
@@ -33,6 +35,8 @@ def silent_interrupts() -> Iterator[None]:
 def run_program(module: str, function: str = 'main') -> Any:
     """Import a module and call a function of it; an interrupt ends the program with status 130.
 
+    A module that is missing ends it with a sentence that says what to install.
+
     Args:
         module: name of the module.
         function: name of the function; it is called without arguments.
@@ -41,7 +45,7 @@ def run_program(module: str, function: str = 'main') -> Any:
         What the function returns.
     """
     try:
-        with silent_interrupts():
+        with missing_modules_told(), silent_interrupts():
             program = getattr(importlib.import_module(module), function)
         return program()
     except KeyboardInterrupt:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from msfc.missing import missing_modules_told
+
 WAITING = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
 """Variables by which a user says how OpenMP's threads wait."""
 
@@ -102,7 +104,7 @@ def start(
     # Until the node handles it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     wait_briefly()
-    with collector_paused():
+    with missing_modules_told(), collector_paused():
         import_torchvision()
         node_type = getattr(importlib.import_module(module), node)
         run = importlib.import_module('msfc_ros.node').run

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 from std_msgs.msg import Header
 
+from msfc.missing import missing_in_words
 from msfc_ros.node import run
 from msfc_ros.parameters import declare
 from msfc_sim.messages import camera_info_message, ground_truth_message
@@ -66,11 +67,13 @@ class CameraNode(StreamNode):
         """Set up the first scene and return the frames of all.
 
         Raises:
-            ValueError: if MuJoCo cannot draw here.
+            ValueError: if MuJoCo is not here or cannot draw.
         """
         frames = self._film()
         try:
             first = next(frames)
+        except ModuleNotFoundError as error:
+            raise ValueError(missing_in_words(error) or str(error)) from error
         except Exception as error:  # each way of drawing fails in its own way
             raise ValueError(
                 f'MuJoCo cannot draw here ({type(error).__name__}: {error}); without a screen it '

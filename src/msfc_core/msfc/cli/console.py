@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from msfc.missing import missing_in_words
+
 console = Console()
 error_console = Console(stderr=True)
 
@@ -60,6 +62,8 @@ def stoppable(folder: Path | None, shown: bool = True) -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     """Return what an error says, without the traceback that a data reading process adds."""
+    if isinstance(error, ModuleNotFoundError) and (sentence := missing_in_words(error)):
+        return sentence
     text = str(error).strip()
     if '\nOriginal Traceback' not in text:
         return text
