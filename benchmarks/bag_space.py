@@ -35,7 +35,7 @@ from msfc.bags.conversion import features_message
 from msfc.bags.definitions import FEATURES, serialize, typestore
 from msfc.bags.writing import BagWriter
 from msfc.model_file import DEFAULT_MODEL, load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 
 Picture = NDArray[np.uint8]
 
@@ -97,7 +97,7 @@ def bag_bytes(path: Path, kind: str, contents: Iterable[bytes], rate: float) -> 
 
 def feature_contents(model: str, frames: Sequence[Picture], rate: float) -> list[bytes]:
     """Return the messages of the frames."""
-    edge = EdgePipeline(load_model(model))
+    edge = edge_pipeline(load_model(model))
     return [
         serialize(
             features_message(

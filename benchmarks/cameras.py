@@ -34,7 +34,7 @@ from std_msgs.msg import Header
 
 import harness
 from msfc.model_file import DEFAULT_MODEL, load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.packet import FeaturePacket
 from msfc_demo.processes import NodeError
 from msfc_ros.messages import packet_to_message
@@ -235,7 +235,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         ValueError: if model or clip cannot be read.
     """
     model = load_model(options.model, options.device)
-    edge = EdgePipeline(model)
+    edge = edge_pipeline(model)
     packets = [edge.encode(frame) for frame in harness.clip_frames()]
     results = []
     for cameras in options.cameras:

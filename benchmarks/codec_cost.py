@@ -32,7 +32,8 @@ from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.edge import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 
 GOAL = 0.03
 """Of the codec's time over the backbone's."""
@@ -46,7 +47,7 @@ def paper_model() -> SplitModel:
     torch.manual_seed(0)
     detector = TorchvisionDetector(TorchvisionConfig(class_names=('thing',), norm='frozen'))
     codec = MSFC(MSFCConfig(channels=256, code_channels=64))
-    return SplitModel(detector.eval(), codec, bit_depth=4)
+    return SplitModel(detector.eval(), codec, rate=4)
 
 
 def measure(
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     for column in columns:
         table.add_column(column, justify='left' if column == 'model' else 'right')
     for name, (model, count) in models.items():
-        edge = EdgePipeline(model)
+        edge = edge_pipeline(model)
         frames = harness.clip_frames(count + WARM_UP) if count else []
         for threads in options.threads if frames else ():
             torch.set_num_threads(threads)

@@ -37,7 +37,7 @@ from hostile import (  # noqa: E402
     check_instances,
     small_model,
 )
-from msfc.pipeline import CloudPipeline  # noqa: E402
+from msfc.pipeline.cloud import CloudPipeline  # noqa: E402
 from msfc.wire.packet import PacketError  # noqa: E402
 
 CHUNK = 1000

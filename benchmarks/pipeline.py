@@ -45,7 +45,8 @@ from std_msgs.msg import Empty, Header
 import harness
 from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
-from msfc.pipeline import CloudPipeline, EdgePipeline, Stopwatch, image_to_tensor
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import device_stopwatch, edge_pipeline, image_to_tensor
 from msfc_demo.processes import NodeError
 from msfc_ros.fast_dds import use_profile
 from msfc_ros.image_to_message import image_to_message, to_bytes_field
@@ -263,13 +264,13 @@ class Ways:
     def __init__(self, bench: Bench, model: SplitModel, bits: int | None) -> None:
         self._bench = bench
         self._detector = model.detector
-        self._edge, self._cloud = EdgePipeline(model, bits), CloudPipeline(model)
+        self._edge, self._cloud = edge_pipeline(model, bits), CloudPipeline(model)
 
     @torch.inference_mode()
     def unsplit(self, image: Picture, samples: Samples) -> None:
         """Run the model as it is without a codec."""
         start = time.perf_counter()
-        watch = Stopwatch(self._detector.device)
+        watch = device_stopwatch(self._detector.device)
         batch = self._detector.preprocess([image_to_tensor(image)])
         samples.add('unsplit preprocess', watch.lap() * 1e3)
         pyramid = self._detector.extract(batch)
@@ -405,7 +406,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     samples = Samples()
     with harness.ros_session(sends_images=True) as processes, echoes():
         for half, parameters in (
-            ('edge', {'bit_depth': options.bits, 'qos.image.reliability': 'reliable'}),
+            ('edge', {'rate': options.bits, 'qos.image.reliability': 'reliable'}),
             ('cloud', {'score_threshold': options.score_threshold}),
         ):
             harness.start_half(

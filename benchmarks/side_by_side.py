@@ -59,11 +59,11 @@ def main(
         example = dataset[index]
         image = dataset.read_image(index)
         (unsplit,), (split_found,) = plain([example.image]), coded([example.image])
-        channels = coded.codec.config.code_channels
+        channels = coded.codec.code_channels
         columns = {
             'ground truth': as_instances(example.targets),
             'unsplit': unsplit.above(threshold),
-            f"C'={channels}, n={coded.bit_depth}": split_found.above(threshold),
+            f"C'={channels}, n={coded.rate}": split_found.above(threshold),
         }
         rows.append(np.concatenate([
             titled(draw_instances(image, found, dataset.class_names), title)

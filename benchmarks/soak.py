@@ -95,7 +95,7 @@ def make_small_model(directory: Path) -> None:
         )
     )
     codec = MSFC(MSFCConfig(channels=32, code_channels=8))
-    save_model(SplitModel(detector.eval(), codec, bit_depth=4), directory)
+    save_model(SplitModel(detector.eval(), codec, rate=4), directory)
 
 
 def read_memory(pid: int) -> dict[str, int]:

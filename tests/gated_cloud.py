@@ -4,21 +4,22 @@ So a test decides how slow the cloud is, by what has happened and not by the clo
 """
 
 import sys
+from functools import partial
 
-from msfc.pipeline import CloudPipeline
+from msfc.pipeline.cloud import CloudPipeline
 from msfc_cloud.cloud_node import CloudNode
 from msfc_ros.node import run
 
-decode_batch = CloudPipeline.decode_batch
+
+class GatedPipeline(CloudPipeline):
+    """Decodes when it is told to."""
+
+    def decode_valid(self, packets):
+        """Say which frame is at work, wait for a line, decode it."""
+        (valid,) = packets
+        print(f'decoding {valid.packet.sequence}.', flush=True)
+        sys.stdin.readline()
+        return super().decode_valid(packets)
 
 
-def decode_when_told(self, packets):
-    """Say which frame is at work, wait for a line, decode it."""
-    (packet,) = packets
-    print(f'decoding {packet.sequence}.', flush=True)
-    sys.stdin.readline()
-    return decode_batch(self, packets)
-
-
-CloudPipeline.decode_batch = decode_when_told
-sys.exit(run(CloudNode))
+sys.exit(run(partial(CloudNode, make_pipeline=GatedPipeline)))

@@ -118,7 +118,7 @@ def model_directory(tmp_path_factory):
     detector = MODELS['torchvision'].make().eval()
     codec = MSFC(MSFCConfig(channels=detector.feature_channels, code_channels=8))
     directory = tmp_path_factory.mktemp('model')
-    save_model(SplitModel(detector, codec, bit_depth=4), directory)
+    save_model(SplitModel(detector, codec, rate=4), directory)
     return directory
 
 

@@ -18,7 +18,7 @@ from msfc.bags.conversion import instances_message
 from msfc.bags.definitions import FEATURES, INSTANCES, deserialize, serialize
 from msfc.bags.reading import BagError, FeatureBag
 from msfc.model_file import load_model
-from msfc.pipeline import CloudPipeline
+from msfc.pipeline.cloud import CloudPipeline
 from msfc_ros.messages import instances_to_message, packet_from_message, packet_to_message
 
 THRESHOLD = 0.05

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.dds
 KEYS = {
     'frames_sent', 'frames_decoded', 'payload_bytes_per_frame', 'message_bytes_per_frame',
     'payload_bpfe', 'bits_per_pixel', 'mask_map', 'box_map', 'latency_ms', 'stage_ms', 'c_prime',
-    'bit_depth', 'jpeg_q90_bytes_per_frame', 'raw_bytes_per_frame',
+    'rate', 'jpeg_q90_bytes_per_frame', 'raw_bytes_per_frame',
 }
 OUR_EXECUTABLES = ('msfc_edge/edge_node', 'msfc_cloud/cloud_node', 'msfc_sim/clip_player')
 
@@ -43,7 +43,7 @@ def tabletop_model(tmp_path_factory):
     )
     codec = MSFC(MSFCConfig(channels=32, code_channels=8))
     directory = tmp_path_factory.mktemp('model')
-    save_model(SplitModel(detector.eval(), codec, bit_depth=4), directory)
+    save_model(SplitModel(detector.eval(), codec, rate=4), directory)
     return directory
 
 
@@ -117,7 +117,7 @@ def test_run_to_the_end(demo, tabletop_model):
     values = json.loads((run.folder / 'out.json').read_text())
     assert set(values) >= KEYS
     assert values['frames_decoded'] == values['frames_sent'] == 4
-    assert (values['c_prime'], values['bit_depth']) == (8, 4)
+    assert (values['c_prime'], values['rate']) == (8, 4)
     assert values['raw_bytes_per_frame'] == 640 * 480 * 3
     # 128 x 170 pixels, padded to 128 x 192: a map of 4 x 6 cells.
     assert values['payload_bytes_per_frame'] == 8 * 4 * 6 * 4 / 8
@@ -144,7 +144,7 @@ def test_shipped_model_finds_what_is_there(demo):
     values = json.loads((run.folder / 'out.json').read_text())
     assert values['frames_decoded'] == 30
     # The paper's operating point, on a 128-channel pyramid.
-    assert (values['c_prime'], values['bit_depth']) == (32, 4)
+    assert (values['c_prime'], values['rate']) == (32, 4)
     assert values['payload_bytes_per_frame'] == 1280
     assert values['payload_bpfe'] == pytest.approx(0.0117, abs=1e-4)
     assert values['mask_map'] > 0.45

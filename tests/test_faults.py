@@ -28,7 +28,8 @@ from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
-from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_ros.messages import instances_to_message
 from ros_fixtures import NodeProcess
 from two_hosts import Agent, TwoHosts, obstacle, queue_obstacle, wait_until
@@ -239,7 +240,7 @@ class Pair:
         if name == 'edge':
             # Nothing may be lost before the link.
             parameters |= {'qos__image__reliability': 'reliable', 'qos__image__depth': 100}
-            parameters |= {'bit_depth': self._settings[-1][1][1]}
+            parameters |= {'rate': self._settings[-1][1][1]}
         else:
             parameters |= {'score_threshold': THRESHOLD, 'qos__output__depth': 100}
         # What the one before it said last is not the new one's.
@@ -284,7 +285,7 @@ class Pair:
         if self._settings[-1][1][1] != bits and self.running('edge'):
             self._wait_until_edge_is_done()
             refusal = self.robot_agent.ask(
-                'set_parameter', node='/msfc_edge', name='bit_depth', value=bits
+                'set_parameter', node='/msfc_edge', name='rate', value=bits
             )
             assert not refusal
         self._settings.append((first, (size, bits)))
@@ -419,7 +420,7 @@ class Pair:
         what = (size, bits, picture(number, *size).tobytes())
         if what not in self._expected:
             with as_many_threads_as_the_nodes():
-                packet = EdgePipeline(self._model, bits).encode(picture(number, *size), 0)
+                packet = edge_pipeline(self._model, bits).encode(picture(number, *size), 0)
                 found = CloudPipeline(self._model).decode(packet).instances.above(THRESHOLD)
             assert len(found), 'an empty result would prove nothing'
             message = instances_to_message(found, _header(), size, self._model.class_names)

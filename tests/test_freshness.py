@@ -14,7 +14,7 @@ from msfc_msgs.msg import CompressedFeature, InstanceArray
 from rclpy.qos import QoSProfile
 
 from msfc.model_file import load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_to_message
 from ros_fixtures import camera_image
@@ -30,7 +30,7 @@ def features(model_directory):
     """Return a function that makes the message of a sequence number; its stamp tells it too."""
     image = camera_image()
     message = packet_to_message(
-        EdgePipeline(load_model(model_directory)).encode(image_to_bgr(image)), image.header
+        edge_pipeline(load_model(model_directory)).encode(image_to_bgr(image)), image.header
     )
 
     def numbered(sequence):

@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from msfc.model_file import load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_ros.image_to_message import to_bytes_field
 from msfc_ros.message_to_image import INTERLEAVED, PLANAR, image_to_bgr, to_bgr
 from ros_fixtures import camera_image
@@ -34,7 +34,7 @@ def start_edge(start_node, model_directory):
 
 @pytest.fixture
 def pipeline(model_directory):
-    return EdgePipeline(load_model(model_directory))
+    return edge_pipeline(load_model(model_directory))
 
 
 def random_image(name, number):

@@ -291,7 +291,7 @@ def test_a_node_that_cannot_run_is_started_ever_more_rarely(launch):
 
 def test_bringup(launch, probe, model_directory, tmp_path):
     params = tmp_path / 'mine.yaml'
-    params.write_text('/**:\n  ros__parameters:\n    score_threshold: 0.05\n    bit_depth: 8\n')
+    params.write_text('/**:\n  ros__parameters:\n    score_threshold: 0.05\n    rate: 8\n')
     running = launch(
         'bringup.launch.py',
         namespace='robot1',
@@ -311,7 +311,7 @@ def test_bringup(launch, probe, model_directory, tmp_path):
     probe.wait_for_publisher('/robot1/instances')
     image = camera_image()
     probe.insist(camera, image, lambda: instances, 'instances')
-    assert features[-1].bit_depth == 8
+    assert features[-1].rate == 8
     assert instances[-1].header == image.header
     assert instances[-1].instances
     assert {

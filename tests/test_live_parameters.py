@@ -10,7 +10,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from msfc.model_file import load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_to_message
 from ros_fixtures import camera_image
@@ -99,24 +99,17 @@ def test_edge(probe, edge, model_directory):
     stream = Stream(probe)
 
     # n: the first image after the answer has it.
-    for asked, bits in ((2, 2), (8, 8), (32, 32), (0, model.bit_depth)):
-        assert edge.set(bit_depth=asked) == []
+    for asked, bits in ((2, 2), (8, 8), (32, 32), (0, model.rate)):
+        assert edge.set(rate=asked) == []
         message = stream.next()
-        assert message.bit_depth == bits
+        assert message.rate == bits
         size = (message.padded_height, message.padded_width)
         assert len(message.data) == model.payload_bytes(size, bits)
 
-    # C': only the model's.
-    assert edge.set(channels=8) == []
-    assert edge.set(channels=0) == []
-    (reason,) = edge.set(channels=4)
-    assert "asks for C' = 4, but model" in reason
-    assert "has C' = 8; set it to 8 or to 0, or choose another model" in reason
-
     # What cannot be is refused in words, and nothing changes.
-    (reason,) = edge.set(bit_depth=5)
-    assert reason == 'parameter bit_depth is 5, but has to be one of 0, 2, 4, 8, 16, 32'
-    (reason,) = edge.set(bit_depth=64)
+    (reason,) = edge.set(rate=5)
+    assert reason == 'parameter rate is 5, but has to be one of 0, 2, 4, 8, 16, 32'
+    (reason,) = edge.set(rate=256)
     assert 'out of range' in reason
     (reason,) = edge.set(max_rate=-1.0)
     assert 'out of range' in reason
@@ -124,13 +117,14 @@ def test_edge(probe, edge, model_directory):
     assert 'Wrong parameter type' in reason
     (reason,) = edge.set(image_transport='compressed')
     assert 'read-only' in reason
-    assert not edge.set_together(bit_depth=8, channels=4)
-    assert stream.next().bit_depth == model.bit_depth
-    assert edge.set_together(bit_depth=8, channels=8)
-    assert stream.next().bit_depth == 8
+    assert not edge.set_together(rate=8, max_rate=-1.0)
+    assert stream.next().rate == model.rate
+    assert edge.set_together(rate=8, max_rate=0.0)
+    assert stream.next().rate == 8
 
     # Tools can show what is allowed.
-    assert edge.describe('bit_depth').additional_constraints == 'one of 0, 2, 4, 8, 16, 32'
+    (limits,) = edge.describe('rate').integer_range
+    assert (limits.from_value, limits.to_value) == (0, 255)
     (limits,) = edge.describe('max_rate').floating_point_range
     assert (limits.from_value, limits.to_value) == (0.0, 1000.0)
 
@@ -155,7 +149,7 @@ def test_rate(probe, edge):
 
 def test_cloud(probe, cloud, model_directory):
     image = camera_image()
-    packet = EdgePipeline(load_model(model_directory)).encode(image_to_bgr(image))
+    packet = edge_pipeline(load_model(model_directory)).encode(image_to_bgr(image))
     sequence = 1000
     instances = probe.listen(InstanceArray, 'instances')
     overlays = probe.listen(Image, 'overlay')
@@ -194,5 +188,3 @@ def test_cloud(probe, cloud, model_directory):
     assert 'out of range' in reason
     (reason,) = cloud.set(overlay='yes')
     assert 'Wrong parameter type' in reason
-    (reason,) = cloud.set(channels=4)
-    assert "asks for C' = 4, but model" in reason

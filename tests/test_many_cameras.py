@@ -8,7 +8,8 @@ from msfc_msgs.msg import InstanceArray
 from sensor_msgs.msg import Image
 
 from msfc.model_file import load_model
-from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import instances_to_message
 from ros_fixtures import camera_image
@@ -22,7 +23,7 @@ THRESHOLD = 0.05
 
 def expected_of(model, image):
     """Return what the pair has to make of an image."""
-    packet = EdgePipeline(model).encode(image_to_bgr(image))
+    packet = edge_pipeline(model).encode(image_to_bgr(image))
     found = CloudPipeline(model).decode(packet).instances.above(THRESHOLD)
     return instances_to_message(found, image.header, packet.image_size, model.class_names)
 

@@ -16,7 +16,7 @@ from ros_fixtures import make_node
 
 CONFIG = Path(__file__).parent.parent / 'launch' / 'config'
 
-CHANGEABLE = ('bit_depth', 'channels', 'max_age', 'max_rate', 'overlay', 'score_threshold')
+CHANGEABLE = ('max_age', 'max_rate', 'overlay', 'rate', 'score_threshold')
 
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 
@@ -77,7 +77,6 @@ def test_parameters_are_described_and_ranged(node_type):
     ('parameters', 'words'),
     [
         ({'model': 'no_such_model'}, "'no_such_model' is no directory and no shipped model"),
-        ({'channels': 16}, "parameter channels asks for C' = 16, but"),
         ({'device': 'abacus'}, "parameter device is 'abacus', which is no device"),
         ({'device': 'cuda:99'}, "parameter device is 'cuda:99', but there"),
     ],

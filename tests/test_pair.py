@@ -17,7 +17,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from msfc.model_file import load_model
-from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.packet import DecodeLimits
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import (
@@ -62,7 +63,7 @@ def publish_until(probe, publisher, message, messages, what):
 
 
 def features_of(model, image, sequence=0):
-    packet = EdgePipeline(model).encode(image_to_bgr(image), sequence)
+    packet = edge_pipeline(model).encode(image_to_bgr(image), sequence)
     return packet_to_message(packet, image.header)
 
 
@@ -84,7 +85,7 @@ def test_image_becomes_instances(probe, start_edge, start_cloud, model):
 
     sent, found = features[-1], instances[-1]
     assert sent.header == image.header
-    expected = EdgePipeline(model).encode(image_to_bgr(image), sent.sequence)
+    expected = edge_pipeline(model).encode(image_to_bgr(image), sent.sequence)
     received = packet_from_message(sent)
     assert bytes(received.data) == bytes(expected.data)
     assert received.model == model.fingerprint
@@ -124,7 +125,7 @@ def damaged(message):
 
     return {
         'foreign_model': copy(model='0123456789abcdef'),
-        'bad_bit_depth': copy(bit_depth=3),
+        'bad_rate': copy(rate=3),
         'bad_coding': copy(coding=99),
         'bad_channels': copy(channels=9),
         'bad_payload_length': copy(data=array.array('B', bytes(message.data)[:-1])),
@@ -242,20 +243,20 @@ def probe_parameter(name, value):
     return Parameter(name, value=value).to_parameter_msg()
 
 
-def test_bit_depth_can_be_changed_live(probe, start_edge, model):
-    start_edge(bit_depth=2)
+def test_rate_can_be_changed_live(probe, start_edge, model):
+    start_edge(rate=2)
     features = probe.listen(CompressedFeature, 'features')
     camera = probe.publisher(Image, 'image_raw')
     probe.wait_for_publisher('features')
     for bits, asked in ((2, None), (8, 8), (32, 32), (4, 0)):
         if asked is not None:
-            assert set_parameter(probe, '/msfc_edge', 'bit_depth', asked).successful
+            assert set_parameter(probe, '/msfc_edge', 'rate', asked).successful
         message = publish_until(probe, camera, camera_image(), features, 'features')
-        assert message.bit_depth == bits
+        assert message.rate == bits
         assert len(message.data) == model.payload_bytes(
             (message.padded_height, message.padded_width), bits
         )
-    refused = set_parameter(probe, '/msfc_edge', 'bit_depth', 5)
+    refused = set_parameter(probe, '/msfc_edge', 'rate', 5)
     assert not refused.successful
     assert 'one of 0, 2, 4, 8, 16, 32' in refused.reason
     assert not set_parameter(probe, '/msfc_edge', 'model', 'other').successful
@@ -296,7 +297,7 @@ def test_cloud_is_a_managed_node(probe, start_cloud, model):
 @pytest.mark.parametrize(
     ('package', 'parameters', 'words'),
     [
-        ('msfc_edge', {'channels': 16}, "parameter channels asks for C' = 16, but"),
+        ('msfc_edge', {'rate': 5}, 'parameter rate is 5, but has to be one of 0, 2, 4, 8, 16, 32'),
         ('msfc_cloud', {'score_threshold': 1.5}, 'score_threshold'),
     ],
 )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -25,13 +25,14 @@ from msfc_msgs.msg import CompressedFeature
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import Header
 
-from msfc.pipeline import CloudPipeline, CloudResult
+from msfc.model import SplitModel
+from msfc.pipeline.cloud import CloudPipeline, CloudResult
 from msfc.wire.accounting import payload_bpfe
 from msfc.wire.packet import (
     DecodeLimits,
-    FeaturePacket,
     PacketError,
     RefusalReason,
+    ValidPacket,
     is_fingerprint,
 )
 from msfc_cloud.camera import Camera
@@ -70,24 +71,30 @@ class Waiting:
 
     camera: Camera
     header: Header
-    packet: FeaturePacket
+    packet: ValidPacket
 
     def __str__(self) -> str:
-        return f'{self.camera.features_topic} number {self.packet.sequence}'
+        return f'{self.camera.features_topic} number {self.packet.packet.sequence}'
 
 
 class CloudNode(ManagedNode):
     """Compressed features in, instances out.
 
     Args:
+        make_pipeline: makes the pipeline of a model and limits.
         **kwargs: for :class:`rclpy.node.Node`.
 
     Raises:
         ValueError: if a parameter has a value that it cannot have.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        make_pipeline: Callable[[SplitModel, DecodeLimits], CloudPipeline] = CloudPipeline,
+        **kwargs: Any,
+    ) -> None:
         super().__init__('msfc_cloud', 'decoding', **kwargs)
+        self._make_pipeline = make_pipeline
         self._model_parameters = ModelParameters(self)
         live = LiveParameters(self)
         self._score_threshold: float = live.declare(
@@ -148,14 +155,14 @@ class CloudNode(ManagedNode):
     def configure(self) -> None:
         """Load the model."""
         model = self._model_parameters.load()
-        self._pipeline = CloudPipeline(model, self._limits)
+        self._pipeline = self._make_pipeline(model, self._limits)
         for camera in self._cameras:
             camera.advertise(self._output_qos)
         self.hardware = str(model.detector.device)
         self.facts['fingerprint'] = self._pipeline.fingerprint
         self.get_logger().info(
             f"model '{self._model_parameters.model}' ({self._pipeline.fingerprint}) on "
-            f"{self.hardware}: C' = {model.codec.config.code_channels}, "
+            f"{self.hardware}: C' = {model.require_codec().code_channels}, "
             f'{len(model.class_names)} classes'
             + ('' if Detection2DArray else '; no vision_msgs here, so no detections')
             + (f'; {len(self._cameras)} cameras' if len(self._cameras) > 1 else '')
@@ -191,7 +198,6 @@ class CloudNode(ManagedNode):
     def clean_up(self) -> None:
         """Let the model go."""
         self._pipeline = None
-        self._model_parameters.release()
         self.facts.clear()
         for camera in self._cameras:
             camera.withdraw()
@@ -245,13 +251,13 @@ class CloudNode(ManagedNode):
         assert pipeline is not None
         packet = packet_from_message(message)
         try:
-            pipeline.validate(packet)
+            valid = pipeline.validate(packet)
         except PacketError as error:
             if error.reason is RefusalReason.FOREIGN_MODEL:
                 camera.foreign = message.model if is_fingerprint(message.model) else 'unnamed'
             self._refuse(camera, str(error.reason), str(error))
             return None
-        item = Waiting(camera, message.header, packet)
+        item = Waiting(camera, message.header, valid)
         order = camera.note(message.sequence, message.header).order
         if not order.is_news:
             self.debug(lambda: f'{item} dropped: {order.value}')
@@ -272,7 +278,7 @@ class CloudNode(ManagedNode):
         if not fresh:
             return
         try:
-            results = pipeline.decode_batch([item.packet for item in fresh])
+            results = pipeline.decode_valid([item.packet for item in fresh])
         except Exception as error:
             if len(fresh) == 1:
                 self._fail(fresh[0].camera, error)
@@ -292,7 +298,7 @@ class CloudNode(ManagedNode):
     def _publish(
         self, pipeline: CloudPipeline, item: Waiting, result: CloudResult, batch: int
     ) -> None:
-        camera, packet = item.camera, item.packet
+        camera, packet = item.camera, item.packet.packet
         start = time.perf_counter()
         instances = result.instances.above(self._score_threshold)
         names = pipeline.model.class_names
@@ -319,6 +325,9 @@ class CloudNode(ManagedNode):
         )
 
     def _fail(self, camera: Camera, error: Exception) -> None:
+        if isinstance(error, PacketError):  # what only reading the payload has shown
+            self._refuse(camera, str(error.reason), str(error))
+            return
         text = ''.join(traceback.format_exception(error)).rstrip()
         self._refuse(camera, 'internal_error', text)
 

@@ -1,5 +1,6 @@
 import dataclasses
 import weakref
+from functools import partial
 
 import pytest
 
@@ -11,7 +12,8 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from msfc.model_file import load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_cloud.cloud_node import CloudNode
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_from_message, packet_to_message
@@ -21,17 +23,29 @@ from ros_fixtures import camera_image, make_node
 pytestmark = pytest.mark.usefixtures('ros')
 
 
+class Pipeline(CloudPipeline):
+    """A pipeline that can be made to fail."""
+
+    broken = False
+
+    def decode_valid(self, packets):
+        if self.broken:
+            raise RuntimeError('out of memory')
+        return super().decode_valid(packets)
+
+
 @pytest.fixture
 def features(model_directory):
     image = camera_image()
-    packet = EdgePipeline(load_model(model_directory)).encode(image_to_bgr(image))
+    packet = edge_pipeline(load_model(model_directory)).encode(image_to_bgr(image))
     return packet_to_message(packet, image.header)
 
 
 @pytest.fixture
 def node(model_directory, probe):
+    make = partial(CloudNode, make_pipeline=Pipeline)
     with make_node(
-        CloudNode, model=str(model_directory), score_threshold=0.05, qos__features__depth=100
+        make, model=str(model_directory), score_threshold=0.05, qos__features__depth=100
     ) as node:
         probe.executor.add_node(node)
         assert node.start()
@@ -55,13 +69,10 @@ def test_threshold_can_be_changed_live(node, probe, features):
 
 
 def test_error_in_the_work_is_counted_and_the_node_goes_on(node, probe, features, monkeypatch):
-    def fail(packets):
-        raise RuntimeError('out of memory')
-
     found = probe.listen(InstanceArray, 'instances')
     edge = probe.publisher(CompressedFeature, 'features')
     with monkeypatch.context() as patch:
-        patch.setattr(node._pipeline, 'decode_batch', fail)
+        patch.setattr(Pipeline, 'broken', True)
         probe.insist(
             edge, features, lambda: node.statistics.refused.get('internal_error'), 'the count'
         )
@@ -88,12 +99,25 @@ def values(status):
     return {item.key: item.value for item in status.values}
 
 
+class Watched:
+    """Makes pipelines, and knows the models that they were made of."""
+
+    def __init__(self):
+        self.models = []
+
+    def __call__(self, model, limits):
+        self.models.append(weakref.ref(model))
+        return CloudPipeline(model, limits)
+
+
 def test_memory_is_free_after_clean_up(model_directory, probe, features):
-    with make_node(CloudNode, model=str(model_directory)) as node:
+    watched = Watched()
+    make = partial(CloudNode, make_pipeline=watched)
+    with make_node(make, model=str(model_directory)) as node:
         probe.executor.add_node(node)
         for _ in range(2):
             assert node.start()
-            model = weakref.ref(node._pipeline.model)
+            model = watched.models[-1]
             edge = probe.publisher(CompressedFeature, 'features')
             count = node.statistics.values().get('decoded')
             probe.insist(
@@ -110,17 +134,17 @@ def test_memory_is_free_after_clean_up(model_directory, probe, features):
 
 
 def test_memory_is_free_after_a_failed_configure(model_directory, monkeypatch):
-    models = []
+    watched = Watched()
 
     def fail(self, *args):
-        models.append(weakref.ref(self._pipeline.model))
         raise OSError('no publishers today')
 
     monkeypatch.setattr(CloudNode, 'publisher', fail)
-    with make_node(CloudNode, model=str(model_directory)) as node:
+    make = partial(CloudNode, make_pipeline=watched)
+    with make_node(make, model=str(model_directory)) as node:
         assert not node.start()
         assert node.failure == 'cannot configure: no publishers today'
-        (model,) = models
+        (model,) = watched.models
         assert model() is None
 
 
@@ -155,13 +179,15 @@ def test_what_is_refused_changes_nothing(node, probe, features):
     assert not {'lost', 'reordered', 'repeated', 'restarted'} & set(shown)
 
 
-def test_foreign_model_is_an_error_that_names_both(node, probe, features, status):
+def test_foreign_model_is_an_error_that_names_both(
+    node, probe, features, status, model_directory
+):
     edge = probe.publisher(CompressedFeature, 'features')
     probe.wait(lambda: status() and status().level == DiagnosticStatus.OK, 'an OK')
     edge.publish(numbered(features, 0, model='0123456789abcdef'))
     probe.wait(lambda: status().level == DiagnosticStatus.ERROR, 'an ERROR')
     own = values(status())['fingerprint']
-    assert own == node._pipeline.fingerprint
+    assert own == load_model(model_directory).fingerprint
     assert f'the edge has model 0123456789abcdef, here is {own}' in status().message
     assert 'every message refused (foreign_model 1)' in status().message
     assert values(status())['foreign_fingerprint'] == '0123456789abcdef'

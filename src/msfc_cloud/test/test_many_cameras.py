@@ -1,6 +1,7 @@
 """One cloud node that serves several cameras, in this process."""
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -11,7 +12,8 @@ from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from rclpy.parameter import Parameter
 
 from msfc.model_file import load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_cloud.cloud_node import CloudNode
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_to_message
@@ -23,41 +25,40 @@ CAMERAS = ('front', 'rear', 'left')
 pytestmark = pytest.mark.usefixtures('ros')
 
 
-class Batches:
-    """Stands between a node and its pipeline: notes the batches, can hold and fail them."""
+class Batches(CloudPipeline):
+    """A pipeline that notes the batches, and can hold and fail them."""
 
-    def __init__(self, node):
-        self._decode = node._pipeline.decode_batch
+    def __init__(self, model, limits):
+        super().__init__(model, limits)
         self.seen = []
         self.bad = ()
         self.gate, self.reached = threading.Event(), threading.Event()
         self.gate.set()
-        node._pipeline.decode_batch = self
 
-    def __call__(self, packets):
-        self.seen.append([packet.sequence for packet in packets])
+    def decode_valid(self, packets):
+        numbers = [valid.packet.sequence for valid in packets]
+        self.seen.append(numbers)
         self.reached.set()
         assert self.gate.wait(TIMEOUT)
-        if set(self.bad) & {packet.sequence for packet in packets}:
+        if set(self.bad) & set(numbers):
             raise RuntimeError('out of memory')
-        return self._decode(packets)
+        return super().decode_valid(packets)
 
 
 class Rig:
     """A node that serves three cameras, their edges, and all that comes out."""
 
-    def __init__(self, node, probe, packet):
-        self.node, self.probe, self._packet = node, probe, packet
+    def __init__(self, node, probe, packet, batches):
+        self.node, self.probe, self.packet, self.batches = node, probe, packet, batches
         self.edges = {
             name: probe.publisher(CompressedFeature, f'{name}/features', 100) for name in CAMERAS
         }
         self.found = {name: probe.listen(InstanceArray, f'{name}/instances') for name in CAMERAS}
         probe.wait(lambda: node.listeners() == len(CAMERAS), 'the listeners')
-        self.batches = Batches(node)
 
     def send(self, name, sequence):
         """Send a frame whose number and stamp are the same."""
-        message = packet_to_message(self._packet, camera_image().header)
+        message = packet_to_message(self.packet, camera_image().header)
         message.sequence = message.header.stamp.sec = sequence
         message.header.frame_id = name
         self.edges[name].publish(message)
@@ -83,9 +84,15 @@ class Rig:
 @pytest.fixture(params=[1, 8], ids=['one by one', 'at once'])
 def rig(request, model_directory, probe):
     image = camera_image()
-    packet = EdgePipeline(load_model(model_directory)).encode(image_to_bgr(image))
+    packet = edge_pipeline(load_model(model_directory)).encode(image_to_bgr(image))
+    made = []
+
+    def make_pipeline(model, limits):
+        made.append(Batches(model, limits))
+        return made[-1]
+
     with make_node(
-        CloudNode,
+        partial(CloudNode, make_pipeline=make_pipeline),
         model=str(model_directory),
         score_threshold=0.05,
         qos__features__depth=100,
@@ -94,7 +101,7 @@ def rig(request, model_directory, probe):
     ) as node:
         probe.executor.add_node(node)
         assert node.start()
-        rig = Rig(node, probe, packet)
+        rig = Rig(node, probe, packet, made[0])
         rig.most = request.param
         yield rig
         rig.batches.gate.set()
@@ -134,9 +141,9 @@ def test_one_that_floods_does_not_starve_the_others(rig):
         assert rig.batches.seen == [[1], [29, 102, 201]]
     assert rig.stamps('front') == [1, 29]
     assert rig.stamps('rear') == [102]
+    parts = rig.node.parts()
     overwritten = {
-        camera.name: camera.statistics.values().get('overwritten', '0')
-        for camera in rig.node._cameras
+        name: parts[f'/{name}/features'][1].get('overwritten', '0') for name in CAMERAS
     }
     assert overwritten == {'front': '27', 'rear': '1', 'left': '0'}
     assert rig.node.statistics.values()['overwritten'] == '28'
@@ -160,7 +167,7 @@ def test_numbers_and_refusals_are_of_one_camera(rig):
     arrays = rig.probe.listen(DiagnosticArray, '/diagnostics')
     for name, sequence in (('front', 1), ('rear', 1), ('front', 5), ('rear', 2)):
         rig.send(name, sequence)
-    foreign = packet_to_message(rig._packet, camera_image().header)
+    foreign = packet_to_message(rig.packet, camera_image().header)
     foreign.model = '0123456789abcdef'
     rig.edges['left'].publish(foreign)
     rig.received(5)

@@ -9,7 +9,6 @@ from typing import Any
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
 from msfc.output import check_output_folder
-from msfc.wire.quantizer import check_bit_depth
 
 
 def export_model(
@@ -47,7 +46,7 @@ def export_model(
     if detector_only:
         model = SplitModel(model.detector)
     if bit_depth is not None:
-        model.bit_depth = check_bit_depth(bit_depth)
+        model.rate = model.require_codec().coder().check_rate(bit_depth)
     return save_model(model, destination, half=True, extra=extra)
 
 

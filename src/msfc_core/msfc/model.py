@@ -10,64 +10,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msfc.codecs.msfc.codec import MSFC
+from msfc.codecs.base import FeatureCodec, transmit
 from msfc.detectors.base import SplitDetector
 from msfc.types import Instances, Pyramid, PyramidHook, Size
 from msfc.wire.accounting import payload_bpfe
+from msfc.wire.coder import CodeShape
 from msfc.wire.packet import FINGERPRINT_DIGITS, PacketSpec
-from msfc.wire.packing import packed_size
-from msfc.wire.quantizer import check_bit_depth, quantize_dequantize
 
-EDGE_CODEC_MODULES = ('msff', 'encoder')
-"""The modules of :class:`~msfc.codecs.msfc.codec.MSFC` that only the sender uses."""
+EDGE_CODEC_MODULE = 'analysis'
+"""Name of the codec's module that only the sender uses."""
 
 EDGE_DETECTOR_MODULE = 'backbone'
 """Name of the detector's module that only the sender uses: backbone and FPN."""
 
-DEFAULT_BIT_DEPTH = 4
-"""The paper's operating point, with C' a quarter of the FPN's channels."""
-
 
 class SplitModel(nn.Module):
-    """A split detector with the codec between its halves.
+    """A split detector with a codec between its halves.
 
     Args:
         detector: the detector.
-        msfc: the codec; without one the model can be trained and measured, but not sent.
-        bit_depth: the default bits per code element, one of ``BIT_DEPTHS``.
+        codec: the codec; without one the model can be trained and measured, but not sent.
+        rate: the default rate, one that the codec's coder knows; the codec's own if not given.
+            It means nothing, and is 0, without a codec.
 
     Raises:
-        ValueError: if the codec does not fit the detector's pyramid.
+        ValueError: if the codec does not fit the detector's pyramid, or does not know the rate.
     """
 
     def __init__(
         self,
         detector: SplitDetector,
-        msfc: MSFC | None = None,
-        bit_depth: int = DEFAULT_BIT_DEPTH,
+        codec: FeatureCodec | None = None,
+        rate: int | None = None,
     ) -> None:
         super().__init__()
-        if msfc is not None:
-            _check_fit(detector, msfc)
+        if codec is not None:
+            _check_fit(detector, codec)
         self.detector = detector
-        self.msfc = msfc
-        self.bit_depth = check_bit_depth(bit_depth)
+        self.codec = codec
+        self.rate = 0 if codec is None else _known_rate(codec, rate)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; a label is an index into them."""
         return tuple(self.detector.class_names)
 
-    @property
-    def codec(self) -> MSFC:
-        """The codec.
+    def require_codec(self) -> FeatureCodec:
+        """Return the codec.
 
         Raises:
             ValueError: if the model has none.
         """
-        if self.msfc is None:
+        if self.codec is None:
             raise ValueError('the model has no codec: it was trained as a plain detector')
-        return self.msfc
+        return self.codec
 
     @property
     def fingerprint(self) -> str:
@@ -82,91 +78,99 @@ class SplitModel(nn.Module):
         """Return the architecture as JSON-serialisable values."""
         return {
             'detector': self.detector.config(),
-            'msfc': None if self.msfc is None else self.msfc.config.to_dict(),
+            'codec': None if self.codec is None else self.codec.config(),
             'class_names': list(self.class_names),
         }
 
-    def code_size(self, padded: Size) -> Size:
-        """Return height and width of the code in cells for a padded network input size."""
-        return self.detector.pyramid_sizes(padded)[self.codec.config.fused_level]
+    def code_shape(self, padded: Size) -> CodeShape:
+        """Return channels, height and width of the code for a padded network input size."""
+        return self.require_codec().code_shape(self.detector.pyramid_sizes(padded))
 
     def packet_spec(self) -> PacketSpec:
-        """Return what this model's decoder accepts."""
+        """Return what this model's decoder accepts, as its weights are now."""
+        codec = self.require_codec()
         return PacketSpec(
             model=self.fingerprint,
-            channels=self.codec.config.code_channels,
+            channels=codec.code_channels,
             size_divisibility=self.detector.size_divisibility,
-            feature_size=self.code_size,
+            feature_size=lambda padded: self.code_shape(padded)[1:],
+            coder=codec.coder(),
         )
 
-    def payload_bytes(self, padded: Size, bit_depth: int | None = None) -> int:
-        """Return the payload length in bytes of one image of this padded size."""
-        height, width = self.code_size(padded)
-        return packed_size(
-            self.codec.config.code_channels * height * width,
-            self.bit_depth if bit_depth is None else bit_depth,
+    def payload_bytes(self, padded: Size, rate: int | None = None) -> float:
+        """Return the payload length in bytes to expect of one image of this padded size.
+
+        It is exact where the coding gives all payloads one length, as the packed one does.
+        """
+        coder = self.require_codec().coder()
+        return coder.expected_bytes(
+            self.code_shape(padded), self.rate if rate is None else rate
         )
 
-    def bpfe(self, padded: Size, bit_depth: int | None = None) -> float:
+    def bpfe(self, padded: Size, rate: int | None = None) -> float:
         """Return the payload's bits per feature element of one image of this padded size."""
         sizes = self.detector.pyramid_sizes(padded)
         return payload_bpfe(
-            self.payload_bytes(padded, bit_depth), sizes, self.detector.feature_channels
+            self.payload_bytes(padded, rate), sizes, self.detector.feature_channels
         )
 
-    def hook(self, bit_depth: int | None = None) -> PyramidHook:
+    def hook(self, rate: int | None = None) -> PyramidHook:
         """Return a function from the extracted pyramid to the one that the receiver rebuilds.
 
+        The code goes through payloads, as between the two pipelines; no gradient does.
+
         Args:
-            bit_depth: bits per code element, 32 for none lost; the model's default if not given.
+            rate: one that the codec's coder knows; the model's default if not given.
 
         Raises:
-            ValueError: if the model has no codec or the bit depth is unknown.
+            ValueError: if the model has no codec or the rate is unknown.
         """
-        codec = self.codec
-        bits = check_bit_depth(self.bit_depth if bit_depth is None else bit_depth)
+        codec = self.require_codec()
+        coder = codec.coder()
+        chosen = coder.check_rate(self.rate if rate is None else rate)
 
         def compress(pyramid: Pyramid) -> Pyramid:
             sizes = {
                 level: (features.shape[-2], features.shape[-1])
                 for level, features in pyramid.items()
             }
-            return codec.decode(quantize_dequantize(codec.encode(pyramid), bits), sizes)
+            received, _ = transmit(coder, codec.analyse(pyramid), chosen)
+            return codec.synthesise(received, sizes)
 
         return compress
 
     @torch.inference_mode()
-    def forward(self, images: Sequence[Tensor], bit_depth: int | None = None) -> list[Instances]:
-        """Detect instances, through quantised codes if the model has a codec.
+    def forward(self, images: Sequence[Tensor], rate: int | None = None) -> list[Instances]:
+        """Detect instances, through the codec's payloads if the model has a codec.
 
         The results are those of the two pipelines in :mod:`msfc.pipeline`, for a batch.
 
         Args:
             images: N tensors 3 x H x W, uint8, RGB; sizes may differ.
-            bit_depth: bits per code element; the model's default if not given.
+            rate: one that the codec's coder knows; the model's default if not given.
 
         Returns:
             The instances of each image, at its own resolution.
         """
         batch = self.detector.preprocess(images)
         pyramid = self.detector.extract(batch)
-        if self.msfc is not None:
-            pyramid = self.hook(bit_depth)(pyramid)
+        if self.codec is not None:
+            pyramid = self.hook(rate)(pyramid)
         return self.detector.infer(pyramid, batch.sizes)
 
 
 def is_decoder_tensor(name: str) -> bool:
     """Return whether a tensor of a model's state is needed behind the link.
 
-    All are, but those of the codec's encoder modules and of the detector's backbone. In a detector
+    All are, but those of the codec's analysis and of the detector's backbone. In a detector
     that names its backbone otherwise, the backbone counts as well.
 
     Args:
         name: dotted name, as in ``SplitModel.state_dict()``.
     """
     parts = name.split('.')
-    if parts[0] == 'msfc':
-        return parts[1] not in EDGE_CODEC_MODULES
+    if parts[0] == 'codec':
+        return parts[1] != EDGE_CODEC_MODULE
     return EDGE_DETECTOR_MODULE not in parts
 
 
@@ -195,16 +199,19 @@ def compute_fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor]
     return digest.hexdigest()[:FINGERPRINT_DIGITS]
 
 
-def _check_fit(detector: SplitDetector, msfc: MSFC) -> None:
-    config = msfc.config
-    if config.channels != detector.feature_channels:
+def _known_rate(codec: FeatureCodec, rate: int | None) -> int:
+    return codec.coder().check_rate(codec.default_rate if rate is None else rate)
+
+
+def _check_fit(detector: SplitDetector, codec: FeatureCodec) -> None:
+    if codec.channels != detector.feature_channels:
         raise ValueError(
-            f'the codec takes {config.channels} channels, the pyramid has '
+            f'the codec takes {codec.channels} channels, the pyramid has '
             f'{detector.feature_channels}'
         )
     levels = tuple(sorted(detector.strides, key=lambda level: detector.strides[level]))
-    if config.levels != levels:
+    if codec.levels != levels:
         raise ValueError(
-            f'the codec takes levels {", ".join(config.levels)}, the pyramid has '
+            f'the codec takes levels {", ".join(codec.levels)}, the pyramid has '
             f'{", ".join(levels)}'
         )

@@ -4,17 +4,18 @@
 
 ================== ==============================================================================
 ``format``         ``msfc-model``
-``format_version`` 1
+``format_version`` 2
 ``detector``       what :func:`msfc.detectors.build_detector` needs
-``msfc``           settings of :class:`~msfc.codecs.msfc.codec.MSFCConfig`, or null: no codec
+``codec``          what :func:`msfc.codecs.base.build_codec` needs, or null: no codec
 ``class_names``    names of the classes, in order of their labels
-``bit_depth``      the default bits per code element
+``rate``           the default rate, one that the codec's coder knows; 0 without a codec
 ``fingerprint``    of the stored weights, see :func:`msfc.model.compute_fingerprint`
 ``weights_sha256`` of ``model.safetensors``
 ``extra``          whatever its maker wants to say: training data, commands, figures
 ================== ==============================================================================
 
-Neither file can make the reader run code.
+Neither file can make the reader run code. Files of version 1 are read as well; their fingerprint
+is taken anew, as names belong to it.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from msfc.codecs.msfc.codec import MSFC, MSFCConfig
+from msfc import model_file_v1
+from msfc.codecs.base import build_codec
 from msfc.detectors import build_detector
 from msfc.model import SplitModel, compute_fingerprint
 from msfc.wire.packet import is_fingerprint
-from msfc.wire.quantizer import check_bit_depth
 
 FORMAT = 'msfc-model'
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS_FILE = 'model.safetensors'
 DESCRIPTION_FILE = 'model.json'
 DEFAULT_MODEL = 'tabletop'
@@ -51,9 +52,9 @@ HALF_MAX = torch.finfo(torch.float16).max
 
 _TYPES: dict[str, tuple[type, ...]] = {
     'detector': (dict,),
-    'msfc': (dict, type(None)),
+    'codec': (dict, type(None)),
     'class_names': (list,),
-    'bit_depth': (int,),
+    'rate': (int,),
     'fingerprint': (str,),
     'weights_sha256': (str,),
     'extra': (dict,),
@@ -97,7 +98,7 @@ def save_model(
         'format': FORMAT,
         'format_version': FORMAT_VERSION,
         **config,
-        'bit_depth': model.bit_depth,
+        'rate': model.rate,
         'fingerprint': fingerprint,
         'weights_sha256': '',
         'extra': dict(extra or {}),
@@ -126,7 +127,7 @@ def describe_model(path_or_name: str | os.PathLike[str] = DEFAULT_MODEL) -> dict
     Raises:
         ModelFileError: if it is missing, foreign or damaged.
     """
-    return _read_description(_find(path_or_name) / DESCRIPTION_FILE)
+    return _describe(_find(path_or_name))
 
 
 def load_model(
@@ -146,17 +147,10 @@ def load_model(
         ModelFileError: if it is missing, foreign or damaged.
     """
     directory = _find(path_or_name)
-    description = _read_description(directory / DESCRIPTION_FILE)
-    weights = directory / WEIGHTS_FILE
-    if not weights.is_file():
-        raise ModelFileError(f'{directory} has no {WEIGHTS_FILE}')
-    if _sha256(weights) != description['weights_sha256']:
-        raise ModelFileError(
-            f'{weights} is damaged, or not the one that {DESCRIPTION_FILE} beside it describes: '
-            'its SHA-256 differs'
-        )
+    description = _describe(directory)
+    tensors = _read_weights(description, directory)
     model = _build(description, directory)
-    _load_weights(model, weights)
+    _load_weights(model, tensors, directory / WEIGHTS_FILE)
     fingerprint = model.fingerprint
     if fingerprint != description['fingerprint']:
         raise ModelFileError(
@@ -182,8 +176,21 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
     raise ModelFileError(f'{name!r} is no directory and no shipped model (there are: {shipped})')
 
 
+def _describe(directory: Path) -> dict[str, Any]:
+    """Return a directory's checked description with today's keys."""
+    description = _read_description(directory / DESCRIPTION_FILE)
+    if description['format_version'] == FORMAT_VERSION:
+        return description
+    description = model_file_v1.current_description(description)
+    config = {key: description[key] for key in ('detector', 'codec', 'class_names')}
+    description['fingerprint'] = compute_fingerprint(
+        config, _read_weights(description, directory)
+    )
+    return description
+
+
 def _read_description(path: Path) -> dict[str, Any]:
-    """Read and check a ``model.json``."""
+    """Read and check a ``model.json``, of whatever version that can be read."""
     try:
         description = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
@@ -193,11 +200,13 @@ def _read_description(path: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get('format') != FORMAT:
         raise ModelFileError(f'{path} does not describe an MSFC model')
     version = description.get('format_version')
-    if version != FORMAT_VERSION:
+    known = {model_file_v1.VERSION: model_file_v1.TYPES, FORMAT_VERSION: _TYPES}
+    if not isinstance(version, int) or version not in known:
         raise ModelFileError(
-            f'{path} has format version {version}; this version of msfc reads {FORMAT_VERSION}'
+            f'{path} has format version {version}; this version of msfc reads '
+            f'{" and ".join(map(str, known))}'
         )
-    for key, types in _TYPES.items():
+    for key, types in known[version].items():
         if key not in description:
             raise ModelFileError(f'{path} has no {key!r}')
         if not isinstance(description[key], types):
@@ -210,12 +219,9 @@ def _read_description(path: Path) -> dict[str, Any]:
 def _build(description: Mapping[str, Any], directory: Path) -> SplitModel:
     """Build the described architecture, with random weights."""
     try:
-        check_bit_depth(description['bit_depth'])
-        codec = description['msfc']
-        msfc = None if codec is None else MSFC(MSFCConfig.from_dict(codec))
-        model = SplitModel(
-            build_detector(description['detector']), msfc, bit_depth=description['bit_depth']
-        )
+        settings = description['codec']
+        codec = None if settings is None else build_codec(settings)
+        model = SplitModel(build_detector(description['detector']), codec, description['rate'])
     except (ValueError, TypeError, KeyError, ImportError) as error:
         raise ModelFileError(f'the model in {directory} cannot be built: {error}') from error
     if list(model.class_names) != description['class_names']:
@@ -226,27 +232,41 @@ def _build(description: Mapping[str, Any], directory: Path) -> SplitModel:
     return model
 
 
-def _load_weights(model: SplitModel, path: Path) -> None:
-    """Fill a model with the tensors of a file, which must be exactly the model's."""
-    state = model.state_dict()
+def _read_weights(description: Mapping[str, Any], directory: Path) -> dict[str, Tensor]:
+    """Read the described tensors, by today's names."""
+    path = directory / WEIGHTS_FILE
+    if not path.is_file():
+        raise ModelFileError(f'{directory} has no {WEIGHTS_FILE}')
+    if _sha256(path) != description['weights_sha256']:
+        raise ModelFileError(
+            f'{path} is damaged, or not the one that {DESCRIPTION_FILE} beside it describes: '
+            'its SHA-256 differs'
+        )
     try:
-        with safe_open(path, framework='pt') as file:
-            names_in_file = file.keys()  # a method of its own: the file is no mapping
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names_in_file}
-        for names, problem in (
-            (state.keys() - shapes.keys(), 'lacks'),
-            (shapes.keys() - state.keys(), 'has unknown'),
-        ):
-            if names:
-                raise ModelFileError(f'{path} {problem} tensors: {_enumerate(names)}')
-        for name, shape in shapes.items():
-            if shape != tuple(state[name].shape):
-                raise ModelFileError(
-                    f'{path}: {name} has shape {shape}, the model {tuple(state[name].shape)}'
-                )
-        model.load_state_dict(load_file(path))
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f'{path} is not a readable safetensors file: {error}') from error
+    if description['format_version'] == model_file_v1.VERSION:
+        return {model_file_v1.current_name(name): x for name, x in tensors.items()}
+    return tensors
+
+
+def _load_weights(model: SplitModel, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a model with the tensors of a file, which must be exactly the model's."""
+    state = model.state_dict()
+    for names, problem in (
+        (state.keys() - tensors.keys(), 'lacks'),
+        (tensors.keys() - state.keys(), 'has unknown'),
+    ):
+        if names:
+            raise ModelFileError(f'{path} {problem} tensors: {_enumerate(names)}')
+    for name, tensor in sorted(tensors.items()):
+        if tensor.shape != state[name].shape:
+            raise ModelFileError(
+                f'{path}: {name} has shape {tuple(tensor.shape)}, the model '
+                f'{tuple(state[name].shape)}'
+            )
+    model.load_state_dict(tensors)
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from msfc.bags.conversion import features_message
 from msfc.bags.definitions import FEATURES, serialize
 from msfc.bags.writing import BagWriter
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 
 PERIOD = 100_000_000
 START = 1_700_000_000 * 10**9
@@ -28,7 +28,7 @@ def images(count, size=(60, 80)):
 
 def packets(model, count):
     """Return the packets of some images; times are fixed, so that bytes are."""
-    edge = EdgePipeline(model)
+    edge = edge_pipeline(model)
     return [
         replace(
             edge.encode(image, index),

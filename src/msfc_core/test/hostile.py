@@ -26,27 +26,19 @@ from detector_models import MODELS
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.model import SplitModel
 from msfc.types import Instances, Size
-from msfc.wire.packet import DecodeLimits, FeaturePacket, PacketSpec, RefusalReason
+from msfc.wire.packet import (
+    DecodeLimits,
+    FeaturePacket,
+    PacketSpec,
+    RefusalReason,
+    packet_fields,
+)
 from msfc.wire.packing import packed_size
 from msfc.wire.quantizer import BIT_DEPTHS
 
+_STRUCT = {'uint32': 'I', 'uint16': 'H', 'uint8': 'B', 'float32': 'f'}
 WIRE_TYPES = {
-    'sequence': 'I',
-    'image_height': 'I',
-    'image_width': 'I',
-    'valid_height': 'I',
-    'valid_width': 'I',
-    'padded_height': 'I',
-    'padded_width': 'I',
-    'channels': 'H',
-    'feature_height': 'H',
-    'feature_width': 'H',
-    'bit_depth': 'B',
-    'coding': 'B',
-    'preprocess_time': 'f',
-    'backbone_time': 'f',
-    'encode_time': 'f',
-    'pack_time': 'f',
+    field.name: _STRUCT[field.type] for field in packet_fields() if field.type in _STRUCT
 }
 """The numbers of CompressedFeature.msg as :mod:`struct` writes them."""
 
@@ -182,9 +174,10 @@ class PacketForge:
         self._sequence = (self._sequence + 1) % 2**32
         packet = FeaturePacket(
             sequence=self._sequence,
+            reference=0,
             **side_fields(image=source, valid=valid, padded=padded, feature=feature),
             channels=self.spec.channels,
-            bit_depth=bits,
+            rate=bits,
             coding=0,
             model=self.spec.model,
             preprocess_time=0.001,
@@ -372,7 +365,7 @@ def lengthened(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
 @attack(frozenset({None, RefusalReason.BAD_SPARE_BITS}))
 def spare_bits_set(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
     """Codes that fill their last byte have none."""
-    used = packet.elements * packet.bit_depth % 8
+    used = packet.elements * packet.rate % 8
     if not used or not packet.data:
         return packet
     bit = 1 << forge.random.randrange(used, 8)
@@ -403,7 +396,7 @@ def _with_float(forge: PacketForge, packet: FeaturePacket, value: float) -> Feat
     values = np.frombuffer(forge.payload(packet.elements, 32), '<f4').copy()
     if values.size:
         values[forge.random.randrange(values.size)] = value
-    return spoil(packet, bit_depth=32, data=values.tobytes())
+    return spoil(packet, rate=32, data=values.tobytes())
 
 
 @attack(refused(RefusalReason.FOREIGN_MODEL))
@@ -419,22 +412,28 @@ def wrong_channels(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
     choices = {0, right - 1, right + 1, 2 * right, 64, 2**16 - 1} - {right}
     packet = spoil(packet, channels=forge.random.choice(sorted(choices)))
     if (
-        packet.bit_depth not in BIT_DEPTHS
-        or packet.elements * packet.bit_depth > 8 * _LONGEST_FORGED
+        packet.rate not in BIT_DEPTHS
+        or packet.elements * packet.rate > 8 * _LONGEST_FORGED
     ):
         return packet
-    return spoil(packet, data=bytes(packed_size(packet.elements, packet.bit_depth)))
+    return spoil(packet, data=bytes(packed_size(packet.elements, packet.rate)))
 
 
-@attack(refused(RefusalReason.BAD_BIT_DEPTH, RefusalReason.BAD_PAYLOAD_LENGTH))
-def wrong_bit_depth(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
-    choices = {0, 1, 2, 3, 4, 8, 16, 24, 32, 64, 255} - {packet.bit_depth}
-    return spoil(packet, bit_depth=forge.random.choice(sorted(choices)))
+@attack(refused(RefusalReason.BAD_RATE, RefusalReason.BAD_PAYLOAD_LENGTH))
+def wrong_rate(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
+    choices = {0, 1, 2, 3, 4, 8, 16, 24, 32, 64, 255} - {packet.rate}
+    return spoil(packet, rate=forge.random.choice(sorted(choices)))
 
 
 @attack(refused(RefusalReason.BAD_CODING))
 def unknown_coding(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
     return spoil(packet, coding=forge.random.randint(1, 255))
+
+
+@attack(refused(RefusalReason.BAD_REFERENCE))
+def unknown_reference(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
+    """Of a coding that has none."""
+    return spoil(packet, reference=forge.random.choice((1, packet.sequence or 1, 2**32 - 1)))
 
 
 @attack(refused(RefusalReason.BAD_TIME))

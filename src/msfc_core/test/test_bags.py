@@ -44,7 +44,7 @@ from msfc.bags.summary import RECORD_BYTES, summarize
 from msfc.bags.writing import BagWriter
 from msfc.cli.main import app
 from msfc.model_file import load_model, save_model
-from msfc.pipeline import CloudPipeline
+from msfc.pipeline.cloud import CloudPipeline
 from tiny import build_tiny, tiny_model
 
 COUNT = 6

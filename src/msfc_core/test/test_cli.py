@@ -110,7 +110,7 @@ def test_a_trained_model_is_measured_exported_and_described(trained, data, tmp_p
     )
     assert status == 0, output
     model = load_model(shipped)
-    assert model.bit_depth == 8
+    assert model.rate == 8
     assert output.strip() == model.fingerprint
     size = (shipped / 'model.safetensors').stat().st_size
     assert size < 0.6 * (run_folder / 'msfc' / 'model.safetensors').stat().st_size
@@ -118,7 +118,7 @@ def test_a_trained_model_is_measured_exported_and_described(trained, data, tmp_p
     alone = tmp_path / 'alone'
     status, output = run('export', run_folder / 'detector', alone, '--detector-only')
     assert status == 0, output
-    assert load_model(alone).msfc is None
+    assert load_model(alone).codec is None
 
     status, output = run('info', shipped)
     assert status == 0
@@ -179,7 +179,7 @@ class TestErrors:
 
     def test_export_and_info(self, trained, tmp_path):
         model = trained[0] / 'out' / 'msfc'
-        assert_refused('bit depth 5', 'export', model, tmp_path / 'a', '--bits', 5)
+        assert_refused('rate 5', 'export', model, tmp_path / 'a', '--bits', 5)
         assert_refused('no.json', 'export', model, tmp_path / 'a', '--figures', 'no.json')
         (tmp_path / 'half.json').write_text('{"rows": [')
         assert_refused(

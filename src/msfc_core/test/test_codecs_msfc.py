@@ -12,21 +12,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import plain
+from msfc.codecs.base import build_codec, transmit
 from msfc.codecs.msfc.align import align
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.codecs.msfc.msff import MSFF
 from msfc.codecs.msfc.msfr import MSFR
 from msfc.codecs.msfc.ssfc import SSFCDecoder, SSFCEncoder
-from msfc.wire.quantizer import quantize_dequantize
+from msfc.types import Size
+from msfc.wire.packing import packed_size
+from msfc.wire.quantizer import dequantize, quantize
 from tiny import randomize_norm
 
 CONFIG = MSFCConfig(channels=6, code_channels=2, se_reduction=4)
 SIDES = st.integers(1, 13)
 
 
-def arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """Return a module's state as float64 arrays."""
-    return {name: x.double().numpy() for name, x in module.state_dict().items()}
+def arrays(codec: MSFC) -> dict[str, np.ndarray]:
+    """Return the state of a codec's modules as float64 arrays, by their names in the paper."""
+    halves = (codec.analysis, codec.synthesis)
+    return {
+        name: x.double().numpy() for half in halves for name, x in half.state_dict().items()
+    }
 
 
 def make_codec(config: MSFCConfig = CONFIG) -> MSFC:
@@ -52,6 +58,11 @@ def random_pyramid(p5: tuple[int, int], batch: int, channels: int = 6) -> dict[s
         'p6': (-(-height // 2), -(-width // 2)),
     }
     return {level: torch.randn(batch, channels, *size) for level, size in sizes.items()}
+
+
+def sizes_of(pyramid: dict[str, Tensor]) -> dict[str, Size]:
+    """Return the sizes of a pyramid."""
+    return {level: (x.shape[2], x.shape[3]) for level, x in pyramid.items()}
 
 
 def shapes(pyramid: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -90,7 +101,7 @@ class TestEquations:
         msfc = make_codec()
         maps = list(random_pyramid((3, 4), batch=2).values())[:4]
         with torch.no_grad():
-            got = msfc.msff(maps, (3, 4))
+            got = msfc.analysis.msff(maps, (3, 4))
         assert got.shape == (2, 6, 3, 4)
         for n in range(2):
             expected = plain.msff([x[n].double().numpy() for x in maps], (3, 4), arrays(msfc))
@@ -100,7 +111,7 @@ class TestEquations:
         msfc = make_codec()
         fused = torch.randn(2, 6, 3, 5)
         with torch.no_grad():
-            got = msfc.encoder(fused)
+            got = msfc.analysis.encoder(fused)
         assert got.shape == (2, 2, 3, 5)
         for n in range(2):
             expected = plain.ssfc_encoder(fused[n].double().numpy(), arrays(msfc))
@@ -110,7 +121,7 @@ class TestEquations:
         msfc = make_codec()
         code = torch.rand(2, 2, 3, 5) * 2 - 1
         with torch.no_grad():
-            got = msfc.decoder(code)
+            got = msfc.synthesis.decoder(code)
         assert got.shape == (2, 6, 3, 5)
         assert (got < 0).any(), 'the negative branch of PReLU was not tried'
         for n in range(2):
@@ -122,7 +133,7 @@ class TestEquations:
         fused = torch.randn(2, 6, 3, 4)
         sizes = [(23, 30), (11, 16), (6, 7), (3, 4)]
         with torch.no_grad():
-            got = msfc.msfr(fused, sizes)
+            got = msfc.synthesis.msfr(fused, sizes)
         assert [tuple(x.shape[2:]) for x in got] == [*sizes, (2, 2)]
         for n in range(2):
             expected = plain.msfr(fused[n].double().numpy(), sizes, arrays(msfc))
@@ -145,10 +156,11 @@ class TestEquations:
 
         sizes = {level: (x.shape[2], x.shape[3]) for level, x in pyramid.items()}
         with torch.no_grad():
-            got = msfc.decode(quantize_dequantize(msfc.encode(pyramid), bits).double(), sizes)
+            code = dequantize(quantize(msfc.analyse(pyramid).numpy(), bits), bits)
+            got = msfc.synthesise(torch.from_numpy(code).double(), sizes)
         expected = plain.codec(
-            [pyramid[level][0].numpy() for level in msfc.config.levels],
-            msfc.config.levels.index(fused_level),
+            [pyramid[level][0].numpy() for level in msfc.levels],
+            msfc.levels.index(fused_level),
             arrays(msfc),
             quantiser,
         )
@@ -176,8 +188,9 @@ class TestMSFC:
         msfc = MSFC(MSFCConfig(channels, code_channels, fused_level=fused_level)).eval()
         pyramid = random_pyramid(p5, batch, channels)
         with torch.no_grad():
-            code = msfc.encode(pyramid)
-            rebuilt = msfc(pyramid)
+            code = msfc.analyse(pyramid)
+            rebuilt, _ = msfc(pyramid)
+        assert code.shape == (batch, *msfc.code_shape(sizes_of(pyramid)))
         assert code.shape == (batch, code_channels, *pyramid[fused_level].shape[2:])
         assert code.abs().max() <= 1
         assert list(rebuilt) == ['p2', 'p3', 'p4', 'p5', 'p6']
@@ -188,17 +201,46 @@ class TestMSFC:
         pyramid = random_pyramid((3, 5), 2)
         sizes = {level: (x.shape[2], x.shape[3]) for level, x in pyramid.items()}
         with torch.no_grad():
-            forward, two_steps = msfc(pyramid), msfc.decode(msfc.encode(pyramid), sizes)
+            forward, bits = msfc(pyramid)
+            two_steps = msfc.synthesise(msfc.analyse(pyramid), sizes)
+        assert bits is None
         for level in pyramid:
             assert torch.equal(forward[level], two_steps[level])
+
+    @pytest.mark.parametrize('rate', [2, 4, 8, 16, 32])
+    def test_forward_at_a_rate_goes_through_bytes(self, rate: int) -> None:
+        msfc = make_codec()
+        pyramid = random_pyramid((3, 5), 2)
+        with torch.no_grad():
+            rebuilt, bits = msfc(pyramid, rate)
+            received, payloads = transmit(msfc.coder(), msfc.analyse(pyramid), rate)
+            expected = msfc.synthesise(received, sizes_of(pyramid))
+        assert bits is not None
+        assert bits.tolist() == [8 * len(data) for data in payloads]
+        assert bits.tolist() == [8 * packed_size(2 * 3 * 5, rate)] * 2
+        for level in pyramid:
+            assert torch.equal(rebuilt[level], expected[level])
+
+    def test_an_unknown_rate_is_refused(self) -> None:
+        with pytest.raises(ValueError, match='rate 3 is not one of 2, 4, 8, 16, 32'):
+            make_codec()(random_pyramid((2, 2), 1), 3)
+
+    def test_builds_from_its_configuration(self) -> None:
+        msfc = make_codec()
+        again = build_codec(msfc.config())
+        assert isinstance(again, MSFC)
+        assert again.config() == msfc.config()
+        assert again.state_dict().keys() == msfc.state_dict().keys()
+        with pytest.raises(ValueError, match="unknown codec type None: choose 'msfc'"):
+            build_codec({'channels': 4})
 
     def test_batch_equals_singles(self) -> None:
         msfc = make_codec()
         pyramid = random_pyramid((3, 5), 3)
         with torch.no_grad():
-            together = msfc(pyramid)
+            together, _ = msfc(pyramid)
             for n in range(3):
-                alone = msfc({level: x[n : n + 1] for level, x in pyramid.items()})
+                alone, _ = msfc({level: x[n : n + 1] for level, x in pyramid.items()})
                 for level, x in alone.items():
                     torch.testing.assert_close(x[0], together[level][n])
 
@@ -207,12 +249,12 @@ class TestMSFC:
         pyramid = random_pyramid((3, 5), 1)
         without = {level: x for level, x in pyramid.items() if level != 'p6'}
         with torch.no_grad():
-            assert torch.equal(msfc.encode(pyramid), msfc.encode(without))
-            assert list(msfc(without)) == list(pyramid)
+            assert torch.equal(msfc.analyse(pyramid), msfc.analyse(without))
+            assert list(msfc(without)[0]) == list(pyramid)
 
     def test_every_parameter_learns(self) -> None:
         msfc = MSFC(CONFIG).train()
-        rebuilt = msfc(random_pyramid((2, 3), 2))
+        rebuilt, _ = msfc(random_pyramid((2, 3), 2))
         sum(x.square().mean() for x in rebuilt.values()).backward()
         for name, parameter in msfc.named_parameters():
             assert parameter.grad is not None, name
@@ -222,45 +264,45 @@ class TestMSFC:
         torch.manual_seed(0)
         msfc = MSFC(MSFCConfig(64, 32)).train()
         with torch.no_grad():
-            rebuilt = msfc(random_pyramid((8, 8), 2, 64))
+            rebuilt, _ = msfc(random_pyramid((8, 8), 2, 64))
         for level in rebuilt.values():
             assert 0.1 < level.std() < 3
 
     def test_levels_of_another_detector(self) -> None:
         config = MSFCConfig(4, 2, levels=('p3', 'p4'), fused_level='p3')
         pyramid = {'p3': torch.randn(1, 4, 9, 7), 'p4': torch.randn(1, 4, 5, 4)}
-        rebuilt = MSFC(config).eval()(pyramid)
+        rebuilt, _ = MSFC(config).eval()(pyramid)
         assert shapes(rebuilt) == {'p3': (1, 4, 9, 7), 'p4': (1, 4, 5, 4), 'p6': (1, 4, 3, 2)}
 
     def test_paper_sizes(self) -> None:
         msfc = MSFC()
-        assert msfc.config == MSFCConfig(256, 64, ('p2', 'p3', 'p4', 'p5'), 'p5', 16)
-        assert msfc.msff.se.fc1.weight.shape[:2] == (64, 1024)
-        assert msfc.msff.reduce.weight.shape[:2] == (256, 1024)
-        assert msfc.encoder.conv.weight.shape[:2] == (64, 256)
-        assert msfc.decoder.conv.weight.shape[:2] == (256, 64)
-        assert len(msfc.msfr.convs) == 3
+        assert msfc.settings == MSFCConfig(256, 64, ('p2', 'p3', 'p4', 'p5'), 'p5', 16)
+        assert msfc.analysis.msff.se.fc1.weight.shape[:2] == (64, 1024)
+        assert msfc.analysis.msff.reduce.weight.shape[:2] == (256, 1024)
+        assert msfc.analysis.encoder.conv.weight.shape[:2] == (64, 256)
+        assert msfc.synthesis.decoder.conv.weight.shape[:2] == (256, 64)
+        assert len(msfc.synthesis.msfr.convs) == 3
 
     def test_missing_level(self) -> None:
         pyramid = random_pyramid((2, 2), 1)
         del pyramid['p3']
         with pytest.raises(ValueError, match='no level p3'):
-            make_codec().encode(pyramid)
+            make_codec().analyse(pyramid)
         with pytest.raises(ValueError, match='no level p3'):
             make_codec()(pyramid)
 
     def test_wrong_channels(self) -> None:
         with pytest.raises(ValueError, match='p2 has 5 channels, the codec 6'):
-            make_codec().encode(random_pyramid((2, 2), 1, channels=5))
+            make_codec().analyse(random_pyramid((2, 2), 1, channels=5))
         with pytest.raises(ValueError, match='code has 3 channels, the codec 2'):
-            make_codec().decode(torch.zeros(1, 3, 2, 2), {})
+            make_codec().synthesise(torch.zeros(1, 3, 2, 2), {})
 
     def test_wrong_sizes(self) -> None:
         sizes = {'p2': (8, 8), 'p3': (4, 4), 'p4': (2, 2)}
         with pytest.raises(ValueError, match='no size for level p5'):
-            make_codec().decode(torch.zeros(1, 2, 1, 1), sizes)
+            make_codec().synthesise(torch.zeros(1, 2, 1, 1), sizes)
         with pytest.raises(ValueError, match='p6 is 1 x 1'):
-            make_codec().decode(torch.zeros(1, 2, 1, 1), {**sizes, 'p5': (1, 1), 'p6': (2, 1)})
+            make_codec().synthesise(torch.zeros(1, 2, 1, 1), {**sizes, 'p5': (1, 1), 'p6': (2, 1)})
 
     def test_wrong_numbers_of_maps(self) -> None:
         with pytest.raises(ValueError, match='fuses 4 levels, got 1'):

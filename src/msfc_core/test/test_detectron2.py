@@ -19,7 +19,8 @@ from msfc.detectors.detectron2_config import zoo_directory
 from msfc.detectors.detectron2_weights import load_weights
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
-from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc.training.experiment import load_experiment
 from msfc.training.trainer import Trainer, build_model
 from ranks import train_in_processes
@@ -291,9 +292,9 @@ def test_model_file_and_pipelines(tmp_path):
             'TEST.DETECTIONS_PER_IMAGE': 5,
         },
     )
-    model = SplitModel(detector, MSFC(MSFCConfig(channels=256, code_channels=64)), bit_depth=4)
+    model = SplitModel(detector, MSFC(MSFCConfig(channels=256, code_channels=64)), rate=4)
     fingerprint = save_model(model, tmp_path / 'model')
-    edge = EdgePipeline(load_model(tmp_path / 'model'))
+    edge = edge_pipeline(load_model(tmp_path / 'model'))
     cloud = CloudPipeline(load_model(tmp_path / 'model'))
     assert edge.fingerprint == cloud.fingerprint == fingerprint
 
@@ -350,7 +351,7 @@ def test_experiment(data, tmp_path, precision):
         after = load_file(tmp_path / 'run' / step / 'model.safetensors')
         changed = {name for name in after if not torch.equal(after[name], before[name])}
         parts = {name.split('.')[0] for name in changed}
-        expected = {'detector': {'detector'}, 'msfc': {'msfc'}, 'joint': {'detector', 'msfc'}}
+        expected = {'detector': {'detector'}, 'msfc': {'codec'}, 'joint': {'detector', 'codec'}}
         assert parts == expected[step]
         assert all(tensor.isfinite().all() for tensor in after.values())
         before = after

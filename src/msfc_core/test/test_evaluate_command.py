@@ -164,7 +164,7 @@ def test_a_pyramid_and_a_code_are_computed_once(
     from msfc.detectors.torchvision import TorchvisionDetector
 
     counts = {'extract': 0, 'encode': 0}
-    for kind, name in ((TorchvisionDetector, 'extract'), (MSFC, 'encode')):
+    for kind, name in ((TorchvisionDetector, 'extract'), (MSFC, 'analyse')):
         original = getattr(kind, name)
 
         def counted(self: Any, *given: Any, name: str = name, original: Any = original) -> Any:

@@ -14,7 +14,7 @@ from msfc.data import CocoDataset
 from msfc.evaluation import average_precision, evaluate_instances, to_coco_results
 from msfc.evaluation.evaluate import evaluate_model
 from msfc.model import SplitModel
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc.types import Instances, Targets
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from tiny import TinyDetector, tiny_model
@@ -183,13 +183,13 @@ def test_only_the_given_images_count(dataset):
 
 def test_a_model_is_measured_with_the_bits_that_are_sent(dataset):
     for bits in (2, 8):
-        model, done = tiny_model(bit_depth=bits), []
+        model, done = tiny_model(rate=bits), []
         (row,) = evaluate_model(
             model, dataset, limit=2, progress=lambda *counts, done=done: done.append(counts)
         )
         assert row.variant == f'n={bits}'
         assert done == [(0, 2), (1, 2), (2, 2)]
-        packet = EdgePipeline(model).encode(dataset.read_image(0))
+        packet = edge_pipeline(model).encode(dataset.read_image(0))
         sent = len(packet.data)
         sizes = model.detector.pyramid_sizes((packet.padded_height, packet.padded_width))
         assert row.images == 2

@@ -23,7 +23,8 @@ from hostile import (
     largest_allocation,
     small_model,
 )
-from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.packet import DecodeLimits, FeaturePacket, PacketError, RefusalReason
 from tiny import tiny_model
 
@@ -163,7 +164,7 @@ def test_largest_sizes_within_limits_stay_within_the_bound() -> None:
         padded_width=512,
         feature_height=16,
         feature_width=16,
-        bit_depth=32,
+        rate=32,
         data=np.linspace(-1, 1, honest.channels * 16 * 16, dtype='<f4').tobytes(),
     )
     with AllocationMeter() as meter:
@@ -174,7 +175,7 @@ def test_largest_sizes_within_limits_stay_within_the_bound() -> None:
 
 def test_replayed_and_reordered_packets_decode_alike(cloud: CloudPipeline) -> None:
     """No packet depends on another, so order, repeats and numbers change nothing."""
-    edge = EdgePipeline(TINY)
+    edge = edge_pipeline(TINY)
     rng = np.random.default_rng(0)
     packets = [
         edge.encode(rng.integers(0, 256, (40, 30 + index, 3), np.uint8), 2**32 - 5 + index)
@@ -190,7 +191,7 @@ def test_replayed_and_reordered_packets_decode_alike(cloud: CloudPipeline) -> No
 
 
 def test_a_good_packet_decodes_after_all_that(cloud: CloudPipeline) -> None:
-    packet = EdgePipeline(TINY).encode(np.zeros((40, 30, 3), np.uint8))
+    packet = edge_pipeline(TINY).encode(np.zeros((40, 30, 3), np.uint8))
     before = cloud.decode(packet).instances
     forge = PacketForge(SPEC, seed=9)
     for _ in range(200):

@@ -9,37 +9,37 @@ import torch
 
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.model import SplitModel, compute_fingerprint, is_decoder_tensor
-from msfc.wire.quantizer import quantize_dequantize
+from msfc.wire.quantizer import dequantize, quantize
 from tiny import CHANNELS, CODE_CHANNELS, TinyDetector, tiny_model
 
 ENCODER_TENSORS = [
     'detector.backbone.p2.weight',
-    'msfc.msff.se.fc1.weight',
-    'msfc.msff.reduce.bias',
-    'msfc.encoder.conv.weight',
-    'msfc.encoder.norm.running_mean',
+    'codec.analysis.msff.se.fc1.weight',
+    'codec.analysis.msff.reduce.bias',
+    'codec.analysis.encoder.conv.weight',
+    'codec.analysis.encoder.norm.running_mean',
 ]
 DECODER_TENSORS = [
     'detector.head.weight',
     'detector.mask.bias',
-    'msfc.decoder.conv.weight',
-    'msfc.decoder.activation.weight',
-    'msfc.msfr.convs.2.bias',
+    'codec.synthesis.decoder.conv.weight',
+    'codec.synthesis.decoder.activation.weight',
+    'codec.synthesis.msfr.convs.2.bias',
 ]
 
 
 def test_parts() -> None:
-    model = tiny_model(bit_depth=8)
+    model = tiny_model(rate=8)
     assert model.class_names == ('cup', 'ball')
-    assert model.bit_depth == 8
-    assert model.codec is model.msfc
-    assert model.code_size((96, 160)) == (3, 5)
+    assert model.rate == 8
+    assert model.require_codec() is model.codec
+    assert model.code_shape((96, 160)) == (CODE_CHANNELS, 3, 5)
 
 
 def test_without_codec() -> None:
     model = tiny_model(codec=False)
-    assert model.msfc is None
-    for use in (lambda: model.codec, model.hook, model.packet_spec):
+    assert model.codec is None
+    for use in (model.require_codec, model.hook, model.packet_spec):
         with pytest.raises(ValueError, match='no codec'):
             use()
     assert re.fullmatch('[0-9a-f]{16}', model.fingerprint)
@@ -51,8 +51,8 @@ def test_parts_must_fit() -> None:
         SplitModel(detector, MSFC(MSFCConfig(16, 4)))
     with pytest.raises(ValueError, match='takes levels p2, p3, the pyramid has p2, p3, p4, p5'):
         SplitModel(detector, MSFC(MSFCConfig(CHANNELS, 4, ('p2', 'p3'), 'p3')))
-    with pytest.raises(ValueError, match='bit depth 5'):
-        SplitModel(detector, bit_depth=5)
+    with pytest.raises(ValueError, match='rate 5 is not one of 2, 4, 8, 16, 32'):
+        SplitModel(detector, MSFC(MSFCConfig(CHANNELS, 4)), rate=5)
 
 
 def test_payload() -> None:
@@ -65,15 +65,16 @@ def test_payload() -> None:
 
 @pytest.mark.parametrize('bits', [None, 2, 4, 8, 16, 32])
 def test_hook_quantises_between_the_halves(bits: int | None) -> None:
-    model = tiny_model(bit_depth=2)
+    model = tiny_model(rate=2)
     pyramid = model.detector.extract(
         model.detector.preprocess([torch.randint(256, (3, 50, 77), dtype=torch.uint8)])
     )
     sizes = {level: (x.shape[2], x.shape[3]) for level, x in pyramid.items()}
     with torch.no_grad():
         got = model.hook(bits)(pyramid)
-        code = quantize_dequantize(model.codec.encode(pyramid), bits or 2)
-        expected = model.codec.decode(code, sizes)
+        codec = model.require_codec()
+        code = dequantize(quantize(codec.analyse(pyramid).numpy(), bits or 2), bits or 2)
+        expected = codec.synthesise(torch.from_numpy(code), sizes)
     assert all(torch.equal(got[level], expected[level]) for level in pyramid)
 
 
@@ -82,12 +83,13 @@ def test_hook_of_32_bits_is_the_codec() -> None:
     batch = model.detector.preprocess([torch.randint(256, (3, 50, 77), dtype=torch.uint8)])
     with torch.no_grad():
         pyramid = model.detector.extract(batch)
-        got, expected = model.hook(32)(pyramid), model.codec(pyramid)
+        got, (expected, bits) = model.hook(32)(pyramid), model.require_codec()(pyramid)
+    assert bits is None
     assert all(torch.equal(got[level], expected[level]) for level in pyramid)
 
 
 def test_unknown_depth_of_hook() -> None:
-    with pytest.raises(ValueError, match='bit depth 7'):
+    with pytest.raises(ValueError, match='rate 7'):
         tiny_model().hook(7)
 
 
@@ -116,7 +118,7 @@ def test_fingerprint_is_stable() -> None:
 
 
 def test_fingerprint_does_not_depend_on_defaults_and_modes() -> None:
-    assert tiny_model(bit_depth=2).fingerprint == tiny_model(bit_depth=8).fingerprint
+    assert tiny_model(rate=2).fingerprint == tiny_model(rate=8).fingerprint
     assert tiny_model().train().fingerprint == tiny_model().fingerprint
     channels_last = tiny_model().to(memory_format=torch.channels_last)
     assert channels_last.fingerprint == tiny_model().fingerprint
@@ -156,10 +158,10 @@ def test_fingerprint_of_half_precision_is_that_of_its_values() -> None:
 def test_golden_fingerprint() -> None:
     """Pins the definition in docs/wire-format.md: this number must never change."""
     tensors = {
-        'msfc.decoder.conv.weight': torch.arange(6, dtype=torch.float32).reshape(1, 2, 3) / 4,
-        'msfc.encoder.conv.weight': torch.ones(1),
+        'codec.synthesis.decoder.conv.weight': torch.arange(6.0).reshape(1, 2, 3) / 4,
+        'codec.analysis.encoder.conv.weight': torch.ones(1),
         'detector.head.steps': torch.tensor(7),
         'detector.backbone.weight': torch.ones(2),
     }
-    config = {'msfc': {'channels': 2}, 'class_names': ['caf\u00e9'], 'detector': {'type': 'x'}}
-    assert compute_fingerprint(config, tensors) == '6397ec876c24baf1'
+    config = {'codec': {'channels': 2}, 'class_names': ['caf\u00e9'], 'detector': {'type': 'x'}}
+    assert compute_fingerprint(config, tensors) == '3c819f0ce721ee4b'

@@ -42,7 +42,7 @@ def tiny_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """Return the directory of a good model."""
-    save_model(tiny_model(bit_depth=8), tmp_path / 'good', extra=EXTRA)
+    save_model(tiny_model(rate=8), tmp_path / 'good', extra=EXTRA)
     return tmp_path / 'good'
 
 
@@ -66,11 +66,11 @@ def rewrite(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]
 
 @pytest.mark.parametrize('half', [True, False])
 def test_round_trip(tmp_path: Path, half: bool) -> None:
-    model = tiny_model(bit_depth=8)
+    model = tiny_model(rate=8)
     fingerprint = save_model(model, tmp_path / 'new' / 'model', half=half, extra=EXTRA)
     loaded = load_model(tmp_path / 'new' / 'model')
     assert not loaded.training
-    assert loaded.bit_depth == 8
+    assert loaded.rate == 8
     assert loaded.class_names == model.class_names
     assert loaded.config() == model.config()
     assert loaded.fingerprint == fingerprint
@@ -112,17 +112,17 @@ def test_results_survive(saved: Path) -> None:
 
 def test_half_precision_keeps_vectors_and_large_values(tmp_path: Path) -> None:
     model = tiny_model()
-    assert model.msfc is not None
-    model.msfc.encoder.norm.running_var.fill_(1e-9)  # type: ignore[union-attr]
-    model.msfc.decoder.conv.weight.data[0, 0, 0, 0] = 1e6
+    state = model.state_dict()
+    state['codec.analysis.encoder.norm.running_var'].fill_(1e-9)
+    state['codec.synthesis.decoder.conv.weight'][0, 0, 0, 0] = 1e6
     save_model(model, tmp_path)
     stored = load_file(tmp_path / 'model.safetensors')
-    assert stored['msfc.msff.reduce.weight'].dtype == torch.float16
-    assert stored['msfc.encoder.norm.running_var'].dtype == torch.float32
-    assert stored['msfc.decoder.conv.weight'].dtype == torch.float32
+    assert stored['codec.analysis.msff.reduce.weight'].dtype == torch.float16
+    assert stored['codec.analysis.encoder.norm.running_var'].dtype == torch.float32
+    assert stored['codec.synthesis.decoder.conv.weight'].dtype == torch.float32
     loaded = load_model(tmp_path)
-    assert loaded.msfc is not None
-    assert torch.equal(loaded.msfc.decoder.conv.weight, model.msfc.decoder.conv.weight)
+    name = 'codec.synthesis.decoder.conv.weight'
+    assert torch.equal(loaded.state_dict()[name], state[name])
 
 
 def test_half_precision_halves(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_half_precision_halves(tmp_path: Path) -> None:
 
 def test_model_without_codec(tmp_path: Path) -> None:
     save_model(tiny_model(codec=False), tmp_path)
-    assert load_model(tmp_path).msfc is None
-    assert describe_model(tmp_path)['msfc'] is None
+    assert load_model(tmp_path).codec is None
+    assert describe_model(tmp_path)['codec'] is None
 
 
 def test_replaces_a_model_and_leaves_no_other_files(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_description(saved: Path) -> None:
     description = describe_model(saved)
     assert description['extra'] == EXTRA
     assert description['class_names'] == ['cup', 'ball']
-    assert description['msfc']['code_channels'] == CODE_CHANNELS
+    assert description['codec']['code_channels'] == CODE_CHANNELS
     assert description['fingerprint'] == load_model(saved).fingerprint
     assert describe_model(str(saved)) == description
 
@@ -247,7 +247,7 @@ def flip(directory: Path) -> None:
     path.write_bytes(contents)
 
 
-CODEC = MSFCConfig(CHANNELS, CODE_CHANNELS, se_reduction=4).to_dict()
+CODEC = MSFC(MSFCConfig(CHANNELS, CODE_CHANNELS, se_reduction=4)).config()
 TINY = {'type': 'tiny', 'classes': ['cup', 'ball'], 'levels': 4}
 
 
@@ -262,14 +262,14 @@ TINY = {'type': 'tiny', 'classes': ['cup', 'ball'], 'levels': 4}
         (write('model.json', b'[]'), 'does not describe an MSFC model'),
         (write('model.json', b'{"architectures": ["Bert"]}'), 'does not describe an MSFC model'),
         (describe(format='onnx'), 'does not describe an MSFC model'),
-        (describe(format_version=2), 'has format version 2; this version of msfc reads 1'),
+        (describe(format_version=3), 'has format version 3; this version of msfc reads 1 and 2'),
         (omit('detector'), "has no 'detector'"),
-        (omit('msfc'), "has no 'msfc'"),
+        (omit('codec'), "has no 'codec'"),
         (omit('fingerprint'), "has no 'fingerprint'"),
         (describe(detector='tiny'), "'detector' is a str"),
         (describe(class_names='cup'), "'class_names' is a str"),
-        (describe(bit_depth='4'), "'bit_depth' is a str"),
-        (describe(bit_depth=5), 'cannot be built: bit depth 5'),
+        (describe(rate='4'), "'rate' is a str"),
+        (describe(rate=5), 'cannot be built: rate 5'),
         (describe(fingerprint='abc'), 'fingerprint is not 16 hexadecimal digits'),
         (describe(fingerprint='0' * 16), 'says that its fingerprint is 0{16}, but its contents'),
         (describe(weights_sha256='0' * 64), 'is damaged, or not the one'),
@@ -277,10 +277,11 @@ TINY = {'type': 'tiny', 'classes': ['cup', 'ball'], 'levels': 4}
         (describe(detector={'type': 'tiny'}), "cannot be built: 'classes'"),
         (describe(detector={**TINY, 'classes': 7}), 'cannot be built'),
         (describe(detector={**TINY, 'levels': 3}), 'cannot be built: the codec takes levels'),
-        (describe(msfc={**CODEC, 'depth': 9}), 'cannot be built: unknown codec settings: depth'),
-        (describe(msfc={**CODEC, 'channels': 0}), 'cannot be built: channels is 1'),
-        (describe(msfc={**CODEC, 'code_channels': 4}), r'shape \(8, 3, 3, 3\), the model \(8, 4,'),
-        (describe(msfc=None), 'has unknown tensors: msfc.* and 1. more'),
+        (describe(codec={**CODEC, 'depth': 9}), 'cannot be built: unknown codec settings: depth'),
+        (describe(codec={**CODEC, 'channels': 0}), 'cannot be built: channels is 1'),
+        (describe(codec={**CODEC, 'code_channels': 4}), r'shape \(3, 8, 3, 3\), the model \(4,'),
+        (describe(codec={**CODEC, 'type': 'jpeg'}), "unknown codec type 'jpeg': choose 'msfc'"),
+        (describe(codec=None), 'has unknown tensors: codec.* and 1. more'),
         (describe(class_names=['cup', 'bowl']), 'names 2 classes that are not those of'),
         (flip, 'is damaged, or not the one that model.json'),
         (write('model.safetensors', b''), 'is damaged, or not the one that model.json'),
@@ -301,6 +302,57 @@ def test_refusals(saved: Path, damage: Callable[[Path], object], words: str) -> 
     assert re.search(words, str(caught.value))
     assert str(saved) in str(caught.value)
     assert '\n' not in str(caught.value)
+
+
+OLD_NAMES = {
+    'codec.analysis.msff.': 'msfc.msff.',
+    'codec.analysis.encoder.': 'msfc.encoder.',
+    'codec.synthesis.decoder.': 'msfc.decoder.',
+    'codec.synthesis.msfr.': 'msfc.msfr.',
+}
+
+
+def as_version_1(directory: Path) -> None:
+    """Rewrite a model file as it was before codecs had a type."""
+
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            for new, old in OLD_NAMES.items():
+                if name.startswith(new):
+                    tensors[old + name.removeprefix(new)] = tensors.pop(name)
+
+    def describe_as_then(description: dict[str, Any]) -> None:
+        codec, rate = description.pop('codec'), description.pop('rate')
+        settings = codec and {key: value for key, value in codec.items() if key != 'type'}
+        description.update(
+            format_version=1, msfc=settings, bit_depth=rate or 4, fingerprint='0123456789abcdef'
+        )
+
+    rewrite(directory, rename)
+    edit(directory, describe_as_then)
+
+
+@pytest.mark.parametrize('codec', [True, False])
+def test_version_1_is_read(tmp_path: Path, codec: bool) -> None:
+    fingerprint = save_model(tiny_model(rate=8 if codec else None, codec=codec), tmp_path)
+    today = load_model(tmp_path)
+    as_version_1(tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.config() == today.config()
+    assert loaded.rate == today.rate
+    assert loaded.fingerprint == describe_model(tmp_path)['fingerprint'] == fingerprint
+    for name, tensor in today.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert save_model(loaded, tmp_path) == fingerprint
+    assert json.loads((tmp_path / 'model.json').read_text())['format_version'] == 2
+
+
+def test_version_1_is_checked(saved: Path) -> None:
+    as_version_1(saved)
+    flip(saved)
+    for read in (load_model, describe_model):
+        with pytest.raises(ModelFileError, match='is damaged'):
+            read(saved)
 
 
 def test_missing_package_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

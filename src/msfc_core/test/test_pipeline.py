@@ -18,7 +18,8 @@ from detector_models import MODELS, make_images
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.base import SplitDetector
 from msfc.model import SplitModel
-from msfc.pipeline import CloudPipeline, EdgePipeline, image_to_tensor
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline, image_to_tensor
 from msfc.types import Instances, Pyramid
 from msfc.wire.packet import DecodeLimits, PacketError, RefusalReason
 from msfc.wire.packing import packed_size, unpack
@@ -63,7 +64,7 @@ def test_pair_equals_model(
     model: SplitModel, height: int, width: int, bits: int, seed: int
 ) -> None:
     image = random_image(height, width, seed)
-    packet = EdgePipeline(model, bits).encode(image, seed)
+    packet = edge_pipeline(model, bits).encode(image, seed)
     result = CloudPipeline(model).decode(packet)
     (expected,) = model([image_to_tensor(image)], bits)
     assert_same(result.instances, expected)
@@ -74,7 +75,7 @@ def test_a_batch_is_decoded_as_one_by_one(model: SplitModel) -> None:
     """Whatever is mixed in it; but for rounding, which depends on the number of images."""
     kinds = [((60, 80), 4), ((120, 90), 8), ((60, 80), 2), ((60, 80), 32)]
     packets = [
-        EdgePipeline(model, bits).encode(random_image(*size, seed), seed)
+        edge_pipeline(model, bits).encode(random_image(*size, seed), seed)
         for seed, (size, bits) in enumerate(kinds)
     ]
     cloud = CloudPipeline(model)
@@ -93,7 +94,7 @@ def test_a_batch_is_decoded_as_one_by_one(model: SplitModel) -> None:
 
 
 def test_a_batch_with_one_bad_packet_is_refused(model: SplitModel) -> None:
-    good = EdgePipeline(model).encode(random_image(60, 80))
+    good = edge_pipeline(model).encode(random_image(60, 80))
     with pytest.raises(PacketError) as caught:
         CloudPipeline(model).decode_batch([good, replace(good, data=good.data[:-1])])
     assert caught.value.reason is RefusalReason.BAD_PAYLOAD_LENGTH
@@ -111,20 +112,20 @@ def test_pair_equals_halves_of_real_detectors(kind: str, bits: int) -> None:
     randomize_norm(msfc)
     model = SplitModel(detector, msfc, bits)
     (rgb,) = make_images([(97, 151)])
-    packet = EdgePipeline(model).encode(rgb.permute(1, 2, 0).flip(2).numpy())
+    packet = edge_pipeline(model).encode(rgb.permute(1, 2, 0).flip(2).numpy())
     result = CloudPipeline(model).decode(packet)
     with torch.no_grad():
         batch = detector.preprocess([rgb])
         pyramid = detector.extract(batch)
-        code = dequantize(quantize(msfc.encode(pyramid), bits), bits)
+        code = torch.from_numpy(dequantize(quantize(msfc.analyse(pyramid).numpy(), bits), bits))
         sizes = detector.pyramid_sizes(batch.sizes.padded)
-        (expected,) = detector.infer(msfc.decode(code, sizes), batch.sizes)
+        (expected,) = detector.infer(msfc.synthesise(code, sizes), batch.sizes)
     assert len(expected) > 0
     assert_same(result.instances, expected)
 
 
 def test_packet_describes_the_image(model: SplitModel) -> None:
-    edge = EdgePipeline(model, 4)
+    edge = edge_pipeline(model, 4)
     packet = edge.encode(random_image(50, 99), 12)
     assert packet.sequence == 12
     assert packet.image_size == (50, 99)
@@ -132,7 +133,7 @@ def test_packet_describes_the_image(model: SplitModel) -> None:
     assert packet.padded_size == (96, 160)
     assert packet.feature_size == (3, 5)
     assert packet.channels == CODE_CHANNELS
-    assert packet.bit_depth == 4
+    assert packet.rate == 4
     assert packet.coding == 0
     assert packet.model == model.fingerprint == edge.fingerprint
     assert isinstance(packet.data, bytes)
@@ -141,25 +142,25 @@ def test_packet_describes_the_image(model: SplitModel) -> None:
 
 def test_payload_is_the_quantised_code(model: SplitModel) -> None:
     image = random_image(50, 99)
-    packet = EdgePipeline(model, 8).encode(image)
+    packet = edge_pipeline(model, 8).encode(image)
     with torch.no_grad():
         batch = model.detector.preprocess([image_to_tensor(image)])
-        code = model.codec.encode(model.detector.extract(batch))
+        code = model.require_codec().analyse(model.detector.extract(batch))
     symbols = unpack(packet.data, packet.elements, 8).reshape(code.shape[1:])
-    assert (symbols == quantize(code[0], 8).numpy()).all()
+    assert (symbols == quantize(code[0].numpy(), 8)).all()
 
 
 def test_float_payload_is_the_code(model: SplitModel) -> None:
     image = random_image(50, 99)
-    packet = EdgePipeline(model, 32).encode(image)
+    packet = edge_pipeline(model, 32).encode(image)
     with torch.no_grad():
         batch = model.detector.preprocess([image_to_tensor(image)])
-        code = model.codec.encode(model.detector.extract(batch))
+        code = model.require_codec().analyse(model.detector.extract(batch))
     assert packet.data == code.numpy().astype('<f4').tobytes()
 
 
 def test_durations(model: SplitModel) -> None:
-    packet = EdgePipeline(model).encode(random_image(50, 99))
+    packet = edge_pipeline(model).encode(random_image(50, 99))
     assert all(0 < seconds < 60 for seconds in packet.durations.values())
     assert all(seconds == np.float32(seconds) for seconds in packet.durations.values())
     durations = CloudPipeline(model).decode(packet).durations
@@ -169,30 +170,30 @@ def test_durations(model: SplitModel) -> None:
 
 @pytest.mark.parametrize(('given_', 'sent'), [(0, 0), (2**32 - 1, 2**32 - 1), (2**32 + 5, 5)])
 def test_sequence_wraps(model: SplitModel, given_: int, sent: int) -> None:
-    assert EdgePipeline(model).encode(random_image(30, 30), given_).sequence == sent
+    assert edge_pipeline(model).encode(random_image(30, 30), given_).sequence == sent
 
 
-def test_bit_depth_is_the_models_unless_set(model: SplitModel) -> None:
-    edge = EdgePipeline(tiny_model(bit_depth=16))
-    assert edge.encode(random_image(30, 30)).bit_depth == 16
-    edge.bit_depth = 2
-    assert edge.encode(random_image(30, 30)).bit_depth == 2
-    with pytest.raises(ValueError, match='bit depth 3'):
-        edge.bit_depth = 3
-    assert edge.bit_depth == 2
-    with pytest.raises(ValueError, match='bit depth 0'):
-        EdgePipeline(model, 0)
+def test_rate_is_the_models_unless_set(model: SplitModel) -> None:
+    edge = edge_pipeline(tiny_model(rate=16))
+    assert edge.encode(random_image(30, 30)).rate == 16
+    edge.rate = 2
+    assert edge.encode(random_image(30, 30)).rate == 2
+    with pytest.raises(ValueError, match='rate 3 is not one of 2, 4, 8, 16, 32'):
+        edge.rate = 3
+    assert edge.rate == 2
+    with pytest.raises(ValueError, match='rate 0'):
+        edge_pipeline(model, 0)
 
 
-def test_one_receiver_takes_all_bit_depths(model: SplitModel) -> None:
+def test_one_receiver_takes_all_rates(model: SplitModel) -> None:
     cloud = CloudPipeline(model)
     for bits in BIT_DEPTHS:
-        cloud.decode(EdgePipeline(model, bits).encode(random_image(40, 30)))
+        cloud.decode(edge_pipeline(model, bits).encode(random_image(40, 30)))
 
 
 def test_pipelines_evaluate(model: SplitModel) -> None:
     trained = tiny_model().train()
-    edge = EdgePipeline(trained)
+    edge = edge_pipeline(trained)
     assert not trained.training
     before = {name: x.clone() for name, x in trained.state_dict().items()}
     edge.encode(random_image(40, 30))
@@ -201,7 +202,7 @@ def test_pipelines_evaluate(model: SplitModel) -> None:
 
 
 def test_a_model_without_codec_is_refused() -> None:
-    for pipeline in (EdgePipeline, CloudPipeline):
+    for pipeline in (edge_pipeline, CloudPipeline):
         with pytest.raises(ValueError, match='no codec'):
             pipeline(tiny_model(codec=False))
 
@@ -223,7 +224,7 @@ def read_only(image: Image) -> Image:
 )
 @pytest.mark.filterwarnings('error')
 def test_any_layout_in_memory(model: SplitModel, view: Callable[[Image], Image]) -> None:
-    edge, image = EdgePipeline(model), random_image(40, 30)
+    edge, image = edge_pipeline(model), random_image(40, 30)
     assert edge.encode(view(image)).data == edge.encode(image).data
 
 
@@ -236,7 +237,7 @@ def test_colours_go_in_as_rgb() -> None:
 def test_images_are_not_changed_nor_kept(model: SplitModel) -> None:
     image = random_image(40, 30)
     copy = image.copy()
-    EdgePipeline(model).encode(image)
+    edge_pipeline(model).encode(image)
     assert (image == copy).all()
     tensor = image_to_tensor(image)
     image[:] = 0
@@ -257,15 +258,15 @@ def test_images_are_not_changed_nor_kept(model: SplitModel) -> None:
 )
 def test_other_images_are_refused(model: SplitModel, image: np.ndarray) -> None:
     with pytest.raises(ValueError, match='an image is H x W x 3 uint8'):
-        EdgePipeline(model).encode(image)
+        edge_pipeline(model).encode(image)
 
 
 @pytest.mark.parametrize('bits', BIT_DEPTHS)
 def test_not_a_number_is_not_sent(bits: int) -> None:
     broken = tiny_model()
-    broken.codec.encoder.conv.weight.data[0, 0, 0, 0] = math.nan
+    broken.state_dict()['codec.analysis.encoder.conv.weight'][0, 0, 0, 0] = math.nan
     with pytest.raises(PacketError, match='not numbers') as caught:
-        EdgePipeline(broken, bits).encode(random_image(40, 30))
+        edge_pipeline(broken, bits).encode(random_image(40, 30))
     assert caught.value.reason is RefusalReason.NOT_FINITE
 
 
@@ -278,13 +279,13 @@ def test_not_a_number_is_not_sent(bits: int) -> None:
         ({'padded_width': 192}, RefusalReason.BAD_FEATURE_SIZE),
         ({'feature_height': 4}, RefusalReason.BAD_FEATURE_SIZE),
         ({'data': b''}, RefusalReason.BAD_PAYLOAD_LENGTH),
-        ({'bit_depth': 8}, RefusalReason.BAD_PAYLOAD_LENGTH),
+        ({'rate': 8}, RefusalReason.BAD_PAYLOAD_LENGTH),
     ],
 )
 def test_refusals_reach_the_caller(
     model: SplitModel, changes: dict[str, Any], reason: RefusalReason
 ) -> None:
-    cloud, packet = CloudPipeline(model), EdgePipeline(model).encode(random_image(50, 99))
+    cloud, packet = CloudPipeline(model), edge_pipeline(model).encode(random_image(50, 99))
     for call in (cloud.validate, cloud.decode):
         with pytest.raises(PacketError) as caught:
             call(replace(packet, **changes))
@@ -295,13 +296,13 @@ def test_refusals_reach_the_caller(
 def test_refused_packets_do_not_reach_the_model(
     model: SplitModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cloud, packet = CloudPipeline(tiny_model()), EdgePipeline(model).encode(random_image(50, 99))
+    cloud, packet = CloudPipeline(tiny_model()), edge_pipeline(model).encode(random_image(50, 99))
     assert cloud.fingerprint == packet.model
 
     def fail(*_: object) -> Pyramid:
         raise AssertionError('the codec was called')
 
-    monkeypatch.setattr(cloud.model.codec, 'decode', fail)
+    monkeypatch.setattr(cloud.model.codec, 'synthesise', fail)
     with pytest.raises(PacketError):
         cloud.decode(replace(packet, image_height=2**32 - 1))
     with pytest.raises(AssertionError):
@@ -309,7 +310,7 @@ def test_refused_packets_do_not_reach_the_model(
 
 
 def test_limits_are_the_receivers(model: SplitModel) -> None:
-    packet = EdgePipeline(model).encode(random_image(50, 99))
+    packet = edge_pipeline(model).encode(random_image(50, 99))
     cloud = CloudPipeline(model, DecodeLimits(max_image_side=98))
     with pytest.raises(PacketError, match='beyond the limits of 98 a side'):
         cloud.decode(packet)
@@ -319,7 +320,7 @@ def test_limits_are_the_receivers(model: SplitModel) -> None:
 
 def test_masks_are_bounded(model: SplitModel) -> None:
     """Of more instances than the masks may take the surest are kept."""
-    packet = EdgePipeline(model).encode(random_image(50, 99))
+    packet = edge_pipeline(model).encode(random_image(50, 99))
     pixels = 50 * 99
     everything = CloudPipeline(model).decode(packet).instances
     assert len(everything) == 2
@@ -331,6 +332,6 @@ def test_masks_are_bounded(model: SplitModel) -> None:
 
 
 def test_models_of_other_weights_do_not_understand_each_other(model: SplitModel) -> None:
-    packet = EdgePipeline(model).encode(random_image(50, 99))
+    packet = edge_pipeline(model).encode(random_image(50, 99))
     with pytest.raises(PacketError, match=f'encoded for model {model.fingerprint}, but'):
         CloudPipeline(tiny_model(seed=5)).decode(packet)

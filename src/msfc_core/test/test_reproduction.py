@@ -50,7 +50,8 @@ from msfc.evaluation.variants import (
     Uncompressed,
     network_size,
 )
-from msfc.pipeline import CloudPipeline, EdgePipeline, image_to_tensor
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline, image_to_tensor
 from msfc.wire.message_size import compressed_feature_bytes, compressed_image_bytes
 from msfc.wire.quantizer import BIT_DEPTHS
 from tiny import TinyDetector, tiny_model
@@ -158,7 +159,7 @@ def test_coded_is_what_goes_over_the_wire(dataset: CocoDataset, bits: int) -> No
     source = SourceImage(1, dataset.read_image(0))
     with torch.inference_mode():
         outcome = Coded(model, bits).run(source)
-    packet = EdgePipeline(model, bits).encode(source.image)
+    packet = edge_pipeline(model, bits).encode(source.image)
     result = CloudPipeline(model).decode(packet)
     assert outcome.payload_bytes == len(packet.data)
     torch.testing.assert_close(outcome.instances.scores, result.instances.scores)
@@ -441,10 +442,10 @@ def test_message_sizes_are_the_serialisers(frame_id: str, count: int) -> None:
     header = types['std_msgs/msg/Header'](stamp=stamp, frame_id=frame_id)
     data = np.zeros(count, np.uint8)
     feature = types['msfc_msgs/msg/CompressedFeature'](
-        header=header, sequence=1, image_height=1, image_width=1, valid_height=1, valid_width=1,
-        padded_height=1, padded_width=1, channels=1, feature_height=1, feature_width=1,
-        bit_depth=4, coding=0, model='0123456789abcdef', preprocess_time=0.0, backbone_time=0.0,
-        encode_time=0.0, pack_time=0.0, data=data,
+        header=header, sequence=1, reference=0, image_height=1, image_width=1,
+        valid_height=1, valid_width=1, padded_height=1, padded_width=1, channels=1,
+        feature_height=1, feature_width=1, rate=4, coding=0, model='0123456789abcdef',
+        preprocess_time=0.0, backbone_time=0.0, encode_time=0.0, pack_time=0.0, data=data,
     )
     raw = store.serialize_cdr(feature, 'msfc_msgs/msg/CompressedFeature')
     assert len(raw) == compressed_feature_bytes(count, frame_id)
@@ -542,7 +543,7 @@ def test_command_baselines(run: Any, dataset: CocoDataset, tmp_path: Path) -> No
     # Another codec behind the same detector is compared with what is measured already.
     journals = len(list((out / 'journal').iterdir()))
     with torch.no_grad():
-        run.model.codec.encoder.conv.weight.mul_(0.5)
+        run.model.get_parameter('codec.analysis.encoder.conv.weight').mul_(0.5)
     run(*arguments)
     assert len(list((out / 'journal').iterdir())) == journals + 2
     assert 'no codec TIFF' in run(*arguments, '--codec', 'TIFF', status=1)

@@ -82,7 +82,7 @@ def test_each_width_is_trained_behind_the_given_detector(
     for width in (2, 4):
         alone = load_model(output / f'c{width}' / 'msfc')
         joint = load_model(output / f'c{width}' / 'joint')
-        assert alone.codec.config.code_channels == joint.codec.config.code_channels == width
+        assert alone.codec.code_channels == joint.codec.code_channels == width
         frozen = alone.detector.state_dict()
         assert all(torch.equal(value, frozen[name]) for name, value in given.items())
         trained = joint.detector.state_dict()
@@ -107,7 +107,7 @@ def test_tables_and_plots(swept: tuple[Path, str]) -> None:
     assert content['quick'] is False
     assert content['notes'] == []
     assert content['steps'] == [
-        {'name': 'msfc', 'trains': 'msfc', 'iterations': 2},
+        {'name': 'msfc', 'trains': 'codec', 'iterations': 2},
         {'name': 'joint', 'trains': 'all', 'iterations': 3},
     ]
     assert [model['last_step'] for model in content['models']] == [False, False, True, True]
@@ -171,7 +171,7 @@ def test_another_detector_is_refused(folder: Path, swept: tuple[Path, str]) -> N
 
 
 def test_other_settings_are_refused(folder: Path, swept: tuple[Path, str], tmp_path: Path) -> None:
-    write_sweep(tmp_path, steps=[{'name': 'msfc', 'trains': 'msfc', 'iterations': 9}])
+    write_sweep(tmp_path, steps=[{'name': 'msfc', 'trains': 'codec', 'iterations': 9}])
     shutil.copytree(folder / 'data', tmp_path / 'data')
     assert 'other settings' in sweep(tmp_path, swept[0], status=1)
 
@@ -214,7 +214,7 @@ def test_quick_trains_a_detector_and_says_what_it_is(folder: Path, tmp_path: Pat
     assert told.count('its figures mean nothing') == 2
     assert [path.name for path in tmp_path.iterdir()] == ['quick']
     quick = tmp_path / 'quick'
-    assert describe_model(quick / 'detector')['msfc'] is None
+    assert describe_model(quick / 'detector')['codec'] is None
     trained = load_model(quick / 'detector_run' / 'detector').detector.state_dict()
     kept = load_model(quick / 'detector').detector.state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in trained.items())
@@ -239,7 +239,7 @@ def test_a_detector_that_was_trained_by_other_settings_is_refused(
         options: dict[str, Any] = {'workers': 0}
         if count == 1:
             place = place_detector(load_sweep(path), folder / 'data', output, fabric, **options)
-            assert load_model(place).msfc is None
+            assert load_model(place).codec is None
         else:
             with pytest.raises(ValueError, match='other settings of this experiment'):
                 place_detector(load_sweep(path), folder / 'data', output, fabric, **options)
@@ -289,7 +289,7 @@ def test_a_sweep_without_detector_step_needs_a_detector(folder: Path, tmp_path: 
         load_sweep(path), folder / 'data', tmp_path / 'out', launch_fabric('cpu', '32-true')
     )
     model = load_model(place)
-    assert model.msfc is None
+    assert model.codec is None
     wanted = load_model(start).detector.state_dict()
     found = model.detector.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in wanted.items())
@@ -303,9 +303,9 @@ def test_the_shipped_sweeps_are_the_papers(name: str) -> None:
     plan = load_sweep(ROOT / 'experiments' / f'{name}_sweep.yaml')
     assert plan.code_channels == (8, 16, 32, 64)
     assert plan.bits == (2, 4, 8, 16, 32)
-    assert [step.trains for step in plan.steps] == ['msfc', 'all']
+    assert [step.trains for step in plan.steps] == ['codec', 'all']
     base = plan.experiment
-    assert plan.of_width(base.msfc['code_channels']).msfc == base.msfc
+    assert plan.of_width(base.codec['code_channels']).codec == base.codec
     first = plan.detector_experiment()
     if name == 'coco':
         assert first is None  # the zoo's weights

@@ -154,10 +154,10 @@ class TestSteps:
     def test_the_second_step_leaves_the_detector_bit_for_bit(self, finished):
         before, after = (weights(finished[0] / step) for step in ('detector', 'msfc'))
         changed = {name for name in before if not torch.equal(before[name], after[name])}
-        assert all(name.startswith('msfc.') for name in changed)
-        for module in ('msff', 'encoder', 'decoder', 'msfr'):
-            assert any(name.startswith(f'msfc.{module}.') for name in changed)
-        assert 'msfc.encoder.norm.running_mean' in changed
+        assert all(name.startswith('codec.') for name in changed)
+        for module in ('analysis.msff', 'analysis.encoder', 'synthesis.decoder', 'synthesis.msfr'):
+            assert any(name.startswith(f'codec.{module}.') for name in changed)
+        assert 'codec.analysis.encoder.norm.running_mean' in changed
 
     def test_the_third_step_trains_everything(self, finished):
         before, after = (weights(finished[0] / step) for step in ('msfc', 'joint'))
@@ -311,21 +311,21 @@ class TestResume:
 
     def test_a_step_folder_of_another_architecture_is_refused(self, plan, data, tmp_path):
         one = load_experiment(plan)
-        other = dataclasses.replace(one, msfc={'code_channels': 2, 'se_reduction': 4})
+        other = dataclasses.replace(one, codec={**one.codec, 'code_channels': 2})
         save_model(build_model(other, CLASS_NAMES), tmp_path / 'detector')
         with pytest.raises(ValueError, match='another architecture'):
             train(one, data, tmp_path)
 
     def test_training_can_start_from_a_model(self, finished, data, tmp_path):
         values = experiment_values(start_from=str(finished[0] / 'msfc'), val_images=0)
-        del values['detector'], values['msfc']
+        del values['detector'], values['codec']
         values['steps'] = [{**values['steps'][1], 'iterations': 1}]
         path = tmp_path / 'plan.yaml'
         path.write_text(yaml.safe_dump(values))
         train(path, data, tmp_path / 'out')
         before, after = weights(finished[0] / 'msfc'), weights(tmp_path / 'out' / 'msfc')
         for name, tensor in before.items():
-            assert name.startswith('msfc.') or torch.equal(tensor, after[name])
+            assert name.startswith('codec.') or torch.equal(tensor, after[name])
         assert not (tmp_path / 'out' / 'msfc' / 'figures.json').exists()
 
 
@@ -353,7 +353,7 @@ class TestProcesses:
         assert run.stdout.count('models and curves') == 1
         before, after = weights(finished[0] / 'detector'), weights(output / 'msfc')
         for name, tensor in before.items():
-            assert name.startswith('msfc.') or torch.equal(tensor, after[name])
+            assert name.startswith('codec.') or torch.equal(tensor, after[name])
         assert json.loads((output / 'joint' / 'figures.json').read_text())[0]['images'] == 2
         names = {path.name for path in output.iterdir()}
         assert names == {*STEPS, 'curves.png', 'log.jsonl'}
@@ -446,7 +446,7 @@ class TestParts:
         norms = [m for m in model.detector.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         assert norms
         assert not any(norm.training for norm in norms)
-        assert model.codec.encoder.norm.training
+        assert model.get_submodule('codec.analysis.encoder.norm').training
         assert not any(p.requires_grad for p in model.detector.parameters())
         assert all(p.requires_grad for p in model.codec.parameters())
         prepare(model, Step('s', 'all', 1))
@@ -528,7 +528,7 @@ class TestParts:
             dataclasses.replace(experiment, detector={}, start_from=str(tmp_path / 'model')),
             CLASS_NAMES,
         )
-        assert model.codec.config.code_channels == 4
+        assert model.codec.code_channels == 4
         assert_same(model.detector.state_dict(), start.detector.state_dict())
 
 
@@ -604,7 +604,7 @@ class TestExperiment:
         names = [step.name for step in experiment.steps]
         assert names[0] == experiment.steps[0].trains == first
         trains = [step.trains for step in experiment.steps]
-        assert trains[names.index('msfc') :][:2] == ['msfc', 'all']
+        assert trains[names.index('msfc') :][:2] == ['codec', 'all']
         assert set(trains[names.index('joint') :]) == {'all'}
 
     def test_weights_can_be_named_where_the_detector_has_a_file(self, tmp_path):
@@ -643,7 +643,13 @@ class TestExperiment:
         ({'seed': -1}, 'seed must be 0 or more'),
         ({'val_images': True}, 'val_images is True'),
         ({'precision': '16-mixed'}, "precision is '16-mixed', not one of"),
-        ({'bit_depth': 3}, 'bit depth 3'),
+        ({'rate': 'four'}, "rate is 'four', not a whole number"),
+        ({'bit_depth': 4}, 'bit_depth is now rate'),
+        ({'msfc': {}}, 'msfc is now codec, such as'),
+        (
+            {'steps': [{'name': 'a', 'trains': 'msfc', 'iterations': 1}]},
+            "step a: 'trains: msfc' is now 'trains: codec'",
+        ),
         ({'start_from': 'x'}, 'either detector or start_from'),
         ({'train_split': 2017}, 'train_split is 2017, not text'),
         ({'augment': 0.5}, 'augment: expected keys and values, got 0.5'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import math
 import pickle
+import re
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -18,12 +19,14 @@ from hypothesis import strategies as st
 
 from hostile import side_fields
 from msfc.types import Size
+from msfc.wire.packed import PackedCoder
 from msfc.wire.packet import (
     DecodeLimits,
     FeaturePacket,
     PacketError,
     PacketSpec,
     RefusalReason,
+    packet_fields,
     validate,
 )
 from msfc.wire.packing import packed_size
@@ -31,11 +34,14 @@ from msfc.wire.quantizer import BIT_DEPTHS
 
 MODEL = '0123456789abcdef'
 HUGE = 2**32 - 1
+NOT_OF_THIS_CODING = {RefusalReason.MISSING_REFERENCE}
+"""Packed payloads have no references that could be missing."""
 SPEC = PacketSpec(
     model=MODEL,
     channels=3,
     size_divisibility=32,
     feature_size=lambda padded: (-(-padded[0] // 32), -(-padded[1] // 32)),
+    coder=PackedCoder(),
 )
 
 
@@ -43,6 +49,7 @@ def make_packet(**changes: Any) -> FeaturePacket:
     """Return a good packet (3 x 5 x 7 elements), with changes."""
     packet = FeaturePacket(
         sequence=1,
+        reference=0,
         image_height=240,
         image_width=320,
         valid_height=150,
@@ -52,7 +59,7 @@ def make_packet(**changes: Any) -> FeaturePacket:
         channels=3,
         feature_height=5,
         feature_width=7,
-        bit_depth=4,
+        rate=4,
         coding=0,
         model=MODEL,
         preprocess_time=0.001,
@@ -61,7 +68,7 @@ def make_packet(**changes: Any) -> FeaturePacket:
         pack_time=0.0,
         data=b'',
     )
-    bits = changes.get('bit_depth', 4)
+    bits = changes.get('rate', 4)
     if 'data' not in changes and bits in BIT_DEPTHS:
         changes['data'] = bytes(packed_size(packet.elements, bits))
     return replace(packet, **changes)
@@ -83,7 +90,7 @@ def refusal(packet: FeaturePacket, limits: DecodeLimits | None = None) -> Packet
 
 @pytest.mark.parametrize('bits', BIT_DEPTHS)
 def test_good_packets_pass(bits: int) -> None:
-    validate(make_packet(bit_depth=bits), SPEC)
+    validate(make_packet(rate=bits), SPEC)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +99,8 @@ def test_good_packets_pass(bits: int) -> None:
 @pytest.mark.parametrize('bits', BIT_DEPTHS)
 def test_any_buffer_passes(bits: int, wrap: Callable[[bytes], Any]) -> None:
     size = packed_size(105, bits)
-    validate(make_packet(bit_depth=bits, data=wrap(bytes(size))), SPEC)
-    error = refusal(make_packet(bit_depth=bits, data=wrap(bytes(size + 1))))
+    validate(make_packet(rate=bits, data=wrap(bytes(size))), SPEC)
+    error = refusal(make_packet(rate=bits, data=wrap(bytes(size + 1))))
     assert error.reason is RefusalReason.BAD_PAYLOAD_LENGTH
 
 
@@ -116,9 +123,10 @@ CASES: list[tuple[RefusalReason, dict[str, Any], str]] = [
     (RefusalReason.FOREIGN_MODEL, {'model': 'x' * 10**6}, "'xxxxxxxxxxxxxxxx' is not 16"),
     (RefusalReason.FOREIGN_MODEL, {'model': MODEL.upper()}, 'is not 16 hexadecimal'),
     (RefusalReason.BAD_CODING, {'coding': 1}, 'coding 1 is not known'),
-    (RefusalReason.BAD_BIT_DEPTH, {'bit_depth': 0}, 'bit depth 0'),
-    (RefusalReason.BAD_BIT_DEPTH, {'bit_depth': 3}, 'one of 2, 4, 8, 16, 32'),
-    (RefusalReason.BAD_BIT_DEPTH, {'bit_depth': 255}, 'bit depth 255'),
+    (RefusalReason.BAD_RATE, {'rate': 0}, 'rate 0'),
+    (RefusalReason.BAD_RATE, {'rate': 3}, 'one of 2, 4, 8, 16, 32'),
+    (RefusalReason.BAD_RATE, {'rate': 255}, 'rate 255'),
+    (RefusalReason.BAD_REFERENCE, {'reference': 1}, 'frame 1, but coding 0 has no references'),
     (RefusalReason.BAD_CHANNELS, {'channels': 0}, '0 channels, but the model has 3'),
     (RefusalReason.BAD_CHANNELS, {'channels': 65535}, '65535 channels'),
     (RefusalReason.BAD_IMAGE_SIZE, {'image_height': 0}, 'image is empty: 0 x 320'),
@@ -145,12 +153,12 @@ CASES: list[tuple[RefusalReason, dict[str, Any], str]] = [
     (RefusalReason.BAD_PAYLOAD_LENGTH, {'data': bytes(54)}, 'the payload has 54'),
     (RefusalReason.BAD_SPARE_BITS, {'data': bytes(52) + b'\x10'}, 'unused bits'),
     (RefusalReason.BAD_SPARE_BITS, {'data': bytes(52) + b'\x80'}, 'unused bits'),
-    (RefusalReason.NOT_FINITE, {'bit_depth': 32, 'data': floats(math.nan)}, 'not finite'),
-    (RefusalReason.NOT_FINITE, {'bit_depth': 32, 'data': floats(math.inf, 0)}, 'not finite'),
-    (RefusalReason.NOT_FINITE, {'bit_depth': 32, 'data': floats(-math.inf)}, 'not finite'),
-    (RefusalReason.NOT_FINITE, {'bit_depth': 32, 'data': floats(math.nan, 5)}, 'not finite'),
-    (RefusalReason.OUT_OF_RANGE, {'bit_depth': 32, 'data': floats(1.001)}, 'outside -1 .. 1'),
-    (RefusalReason.OUT_OF_RANGE, {'bit_depth': 32, 'data': floats(-3e38)}, 'values -3e'),
+    (RefusalReason.NOT_FINITE, {'rate': 32, 'data': floats(math.nan)}, 'not finite'),
+    (RefusalReason.NOT_FINITE, {'rate': 32, 'data': floats(math.inf, 0)}, 'not finite'),
+    (RefusalReason.NOT_FINITE, {'rate': 32, 'data': floats(-math.inf)}, 'not finite'),
+    (RefusalReason.NOT_FINITE, {'rate': 32, 'data': floats(math.nan, 5)}, 'not finite'),
+    (RefusalReason.OUT_OF_RANGE, {'rate': 32, 'data': floats(1.001)}, 'outside -1 .. 1'),
+    (RefusalReason.OUT_OF_RANGE, {'rate': 32, 'data': floats(-3e38)}, 'values -3e'),
     (RefusalReason.BAD_TIME, {'preprocess_time': -1e-9}, 'preprocess stage cannot have'),
     (RefusalReason.BAD_TIME, {'backbone_time': math.nan}, 'backbone stage .* nan s'),
     (RefusalReason.BAD_TIME, {'encode_time': math.inf}, 'encode stage .* inf s'),
@@ -169,13 +177,13 @@ def test_refusals(reason: RefusalReason, changes: dict[str, Any], words: str) ->
 
 
 def test_every_reason_is_tried() -> None:
-    assert {reason for reason, _, _ in CASES} == set(RefusalReason)
+    assert {reason for reason, _, _ in CASES} == set(RefusalReason) - NOT_OF_THIS_CODING
 
 
 HUGE_FIELDS: list[dict[str, Any]] = [
     {field.name: HUGE}
     for field in fields(FeaturePacket)
-    if field.name.endswith(('_height', '_width')) or field.name in ('channels', 'bit_depth')
+    if field.name.endswith(('_height', '_width')) or field.name in ('channels', 'rate')
 ]
 
 
@@ -222,7 +230,7 @@ def test_anything_is_accepted_or_refused(changes: dict[str, int], data: bytes) -
         pass
     else:
         assert packet.feature_size == SPEC.feature_size(packet.padded_size)
-        assert len(data) == packed_size(packet.elements, packet.bit_depth)
+        assert len(data) == packed_size(packet.elements, packet.rate)
 
 
 @given(
@@ -256,7 +264,7 @@ def test_more_padding_than_needed_passes() -> None:
 
 
 def test_float_values_may_round_past_one() -> None:
-    validate(make_packet(bit_depth=32, data=floats(1.000001, -1.000001)), SPEC)
+    validate(make_packet(rate=32, data=floats(1.000001, -1.000001)), SPEC)
 
 
 def test_limits_are_the_receivers() -> None:
@@ -303,17 +311,54 @@ def test_vectors(wire_vectors: dict[str, Any]) -> None:
         channels=receiver['channels'],
         size_divisibility=receiver['size_divisibility'],
         feature_size=lambda padded: (padded[0] // stride, padded[1] // stride),
+        coder=PackedCoder(),
     )
     validate(from_vector(wire_vectors['packet']), spec)
     for vector in wire_vectors['refused']:
         with pytest.raises(PacketError) as caught:
             validate(from_vector({**wire_vectors['packet'], **vector['changes']}), spec)
         assert caught.value.reason == vector['reason'], vector
-    assert {vector['reason'] for vector in wire_vectors['refused']} == set(RefusalReason)
+    tried = {vector['reason'] for vector in wire_vectors['refused']}
+    assert tried == set(RefusalReason) - NOT_OF_THIS_CODING
+
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_message_has_the_packets_fields() -> None:
+    """The .msg cannot be made of the definition: ROS tools read the file."""
+    text = (ROOT / 'src/msfc_msgs/msg/CompressedFeature.msg').read_text(encoding='utf-8')
+    found = []
+    for line in text.splitlines():
+        match = re.fullmatch(r'([\w/\[\]]+) (\w+) +# (.+)', line)
+        if match and match[2] != 'header':
+            found.append(match.groups())
+    assert [(kind, name) for kind, name, _ in found] == [
+        (field.type, field.name) for field in packet_fields()
+    ]
+    for (_, name, comment), field in zip(found, packet_fields(), strict=True):
+        assert field.unit in comment, name
+
+
+def test_message_names_the_codings() -> None:
+    text = (ROOT / 'src/msfc_msgs/msg/CompressedFeature.msg').read_text(encoding='utf-8')
+    assert re.findall(r'^uint8 CODING_(\w+)=(\d+) ', text, re.M) == [
+        ('PACKED', str(PackedCoder.coding))
+    ]
 
 
 def test_document_names_every_field_and_reason() -> None:
-    document = Path(__file__).parents[3] / 'docs' / 'wire-format.md'
-    text = document.read_text(encoding='utf-8')
-    for name in [field.name for field in fields(FeaturePacket)] + list(RefusalReason):
-        assert f'`{name}`' in text, name
+    text = (ROOT / 'docs/wire-format.md').read_text(encoding='utf-8')
+    table = text[text.index('| `sequence`') : text.index('\n\n', text.index('| `sequence`'))]
+    found = []
+    for row in table.splitlines():
+        names, kind, unit = (cell.strip(' `') for cell in row.split('|')[1:4])
+        found += [(name.strip('` '), kind, unit) for name in names.split(',')]
+    assert found == [(field.name, field.type, field.unit) for field in packet_fields()]
+    for reason in RefusalReason:
+        assert f'| `{reason}` |' in text, reason
+
+
+def test_durations_are_the_fields_in_seconds() -> None:
+    stages = [f'{stage}_time' for stage in make_packet().durations]
+    assert stages == [field.name for field in packet_fields() if field.unit == 'seconds']

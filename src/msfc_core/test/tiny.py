@@ -110,7 +110,7 @@ def build_tiny(config: dict[str, Any]) -> TinyDetector:
     return TinyDetector(config['classes'], config['levels'])
 
 
-def tiny_model(seed: int = 0, bit_depth: int = 4, codec: bool = True) -> SplitModel:
+def tiny_model(seed: int = 0, rate: int | None = None, codec: bool = True) -> SplitModel:
     """Return a model with random weights and norm statistics, in evaluation mode."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -118,12 +118,12 @@ def tiny_model(seed: int = 0, bit_depth: int = 4, codec: bool = True) -> SplitMo
         msfc = MSFC(MSFCConfig(CHANNELS, CODE_CHANNELS, se_reduction=4)) if codec else None
         if msfc is not None:
             randomize_norm(msfc)
-        return SplitModel(detector, msfc, bit_depth).eval()
+        return SplitModel(detector, msfc, rate).eval()
 
 
 def randomize_norm(msfc: MSFC) -> None:
     """Give the batch norm statistics and factors that a wrong formula would not survive."""
-    norm = msfc.encoder.norm
+    norm = msfc.analysis.encoder.norm
     for tensor, low, high in (
         (norm.running_mean, -0.3, 0.3),
         (norm.running_var, 0.2, 2.0),

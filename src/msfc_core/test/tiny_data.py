@@ -104,12 +104,12 @@ def experiment_values(**changes: Any) -> dict[str, Any]:
             'max_detections': 5,
             'score_threshold': 0.0,
         },
-        'msfc': {'code_channels': 4, 'se_reduction': 4},
+        'codec': {'type': 'msfc', 'code_channels': 4, 'se_reduction': 4},
         'seed': 3,
         'val_images': 2,
         'steps': [
             {'name': 'detector', 'trains': 'detector', 'iterations': 2, 'batch_size': 2},
-            {'name': 'msfc', 'trains': 'msfc', 'iterations': 2, 'batch_size': 2,
+            {'name': 'msfc', 'trains': 'codec', 'iterations': 2, 'batch_size': 2,
              'feature_weight': 0.5},
             {'name': 'joint', 'trains': 'all', 'iterations': 3, 'batch_size': 2},
         ],
@@ -131,7 +131,8 @@ def build_small_model(code_channels: int, seed: int = 0, trained: bool = True) -
         seed: of the weights.
         trained: whether the codec's norm has statistics, as after a training.
     """
-    values = experiment_values(msfc={'code_channels': code_channels, 'se_reduction': 4}, seed=seed)
+    codec = {'type': 'msfc', 'code_channels': code_channels, 'se_reduction': 4}
+    values = experiment_values(codec=codec, seed=seed)
     steps = tuple(Step(**step) for step in values.pop('steps'))
     with torch.random.fork_rng():
         model = build_model(Experiment(steps=steps, **values), CLASS_NAMES).eval()

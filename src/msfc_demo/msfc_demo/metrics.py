@@ -107,7 +107,7 @@ class DemoMetrics:
             },
             'stage_ms': {stage: _number(1e3 * value) for stage, value in stages.items()},
             'c_prime': sent[-1].c_prime if sent else None,
-            'bit_depth': sent[-1].bit_depth if sent else None,
+            'rate': sent[-1].rate if sent else None,
         }
 
     def table(self, total: int) -> Table:

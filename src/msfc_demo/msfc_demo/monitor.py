@@ -45,7 +45,7 @@ class SentMessage:
         payload_bpfe: bits of the code per element of the uncompressed pyramid.
         bits_per_pixel: bits of the whole message per pixel of the camera's image.
         c_prime: channels of the code.
-        bit_depth: bits per symbol.
+        rate: of the features; what it means is their coding's.
         stages: durations of the edge's stages in seconds.
     """
 
@@ -54,7 +54,7 @@ class SentMessage:
     payload_bpfe: float
     bits_per_pixel: float
     c_prime: int
-    bit_depth: int
+    rate: int
     stages: dict[str, float]
 
 
@@ -197,7 +197,7 @@ class Monitor(Node):
             payload_bpfe=payload_bpfe(len(message.data), sizes, self._detector.feature_channels),
             bits_per_pixel=bits_per_pixel(len(data), (message.image_height, message.image_width)),
             c_prime=message.channels,
-            bit_depth=message.bit_depth,
+            rate=message.rate,
             stages={stage: getattr(message, f'{stage}_time') for stage in EDGE_STAGES},
         )
         self._join(message.header)

@@ -30,7 +30,7 @@ def record(k, size=(120, 160)):
         truth=InstanceArray(),
         sent=SentMessage(
             payload_bytes=100, message_bytes=200, payload_bpfe=0.01, bits_per_pixel=0.08,
-            c_prime=8, bit_depth=4, stages=STAGES,
+            c_prime=8, rate=4, stages=STAGES,
         ),
         found=InstanceArray(image_height=size[0], image_width=size[1], instances=items),
         received=10**9 + k * 5 * 10**8,
@@ -71,7 +71,7 @@ def test_json(figures):
         'preprocess': 1, 'backbone': 100, 'encode': 10, 'pack': 2,
         'unpack': 1, 'decode': 100, 'infer': 200,
     }
-    assert (values['c_prime'], values['bit_depth']) == (8, 4)
+    assert (values['c_prime'], values['rate']) == (8, 4)
 
 
 def test_table_and_lines(figures):

@@ -8,7 +8,7 @@ computed while nobody subscribes to the latter.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msfc_msgs.msg import CompressedFeature
@@ -16,10 +16,11 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from msfc.pipeline import EdgePipeline
+from msfc.model import SplitModel
+from msfc.pipeline.edge import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.packet import FeaturePacket, PacketError
-from msfc.wire.quantizer import BIT_DEPTHS
 from msfc_edge.limits import beyond_limits
 from msfc_edge.pace import Pace
 from msfc_ros.diagnostics import LOST
@@ -27,12 +28,10 @@ from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
 from msfc_ros.model_parameters import ModelParameters, free_memory
 from msfc_ros.node import LOG_PERIOD, ManagedNode
-from msfc_ros.parameters import LiveParameters, declare
+from msfc_ros.parameters import LiveParameters, check_choice, declare
 from msfc_ros.qos import Subscription, declare_qos
 from msfc_ros.stamps import stamp_text
 from msfc_ros.statistics import in_ms
-
-BIT_DEPTH_CHOICES = (0, *BIT_DEPTHS)
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 """Image transports, named as image_transport names them, and the types of their messages."""
@@ -45,23 +44,29 @@ class EdgeNode(ManagedNode):
     """Image in, compressed features out.
 
     Args:
+        make_pipeline: makes the pipeline of a model.
         **kwargs: for :class:`rclpy.node.Node`.
 
     Raises:
         ValueError: if a parameter has a value that it cannot have.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self, make_pipeline: Callable[[SplitModel], EdgePipeline] = edge_pipeline, **kwargs: Any
+    ) -> None:
         super().__init__('msfc_edge', 'encoding', **kwargs)
+        self._make_pipeline = make_pipeline
         self._model_parameters = ModelParameters(self)
         live = LiveParameters(self)
-        self._bit_depth: int = live.declare(
-            'bit_depth',
+        self._rates: tuple[int, ...] | None = None
+        self._rate: int = live.declare(
+            'rate',
             0,
-            'Bits per symbol n; 32 sends float32, 0 is what the model is made for.',
-            self._set_bit_depth,
-            limits=(0, 32),
-            choices=BIT_DEPTH_CHOICES,
+            "Rate, one that the model's coding has: for packed bits the n of 2, 4, 8, 16 and 32 "
+            'bits per symbol. 0 is what the model is made for.',
+            self._set_rate,
+            limits=(0, 255),
+            check=self._check_rate,
         )
         self._pace = Pace(
             live.declare(
@@ -90,6 +95,7 @@ class EdgeNode(ManagedNode):
         # Most of an ordinary camera's images are too large to arrive best effort.
         self._image_qos = declare_qos(self, 'image', 'the camera images', 'best_available')
         self._features_qos = declare_qos(self, 'features', 'what is sent', 'reliable')
+        self._model: SplitModel | None = None
         self._pipeline: EdgePipeline | None = None
         self._features: Any = None
         self._sequence = 0
@@ -99,16 +105,20 @@ class EdgeNode(ManagedNode):
     def configure(self) -> None:
         """Load the model."""
         model = self._model_parameters.load()
-        self._pipeline = EdgePipeline(model)
+        pipeline = self._make_pipeline(model)
+        self._rates = pipeline.rates
+        # After the line above: what is asked for meanwhile is checked there or here.
+        self._check_rate(self._rate)
+        self._model, self._pipeline = model, pipeline
         self._features = self.publisher(
             CompressedFeature, self._features_topic, self._features_qos
         )
         self.hardware = str(model.detector.device)
-        self.facts['fingerprint'] = self._pipeline.fingerprint
+        self.facts['fingerprint'] = pipeline.fingerprint
         self.get_logger().info(
-            f"model '{self._model_parameters.model}' ({self._pipeline.fingerprint}) on "
-            f"{self.hardware}: C' = {model.codec.config.code_channels}, n = "
-            f'{self._bit_depth or model.bit_depth}; images are converted by {CONVERTER}'
+            f"model '{self._model_parameters.model}' ({pipeline.fingerprint}) on "
+            f"{self.hardware}: C' = {model.require_codec().code_channels}, "
+            f'rate {self._rate or model.rate}; images are converted by {CONVERTER}'
         )
 
     def activate(self) -> None:
@@ -129,8 +139,7 @@ class EdgeNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Let the model go."""
-        self._pipeline = None
-        self._model_parameters.release()
+        self._model = self._pipeline = self._rates = None
         self.facts.clear()
         features, self._features = self._features, None
         if features is not None:
@@ -191,9 +200,10 @@ class EdgeNode(ManagedNode):
 
     def _encode(self, messages: Sequence[Image | CompressedImage]) -> None:
         (message,) = messages
-        pipeline = self._pipeline
+        model, pipeline = self._model, self._pipeline
+        assert model is not None
         assert pipeline is not None
-        pipeline.bit_depth = self._bit_depth or pipeline.model.bit_depth
+        pipeline.rate = self._rate or model.rate
         start = time.perf_counter()
         try:
             image = to_bgr(message)
@@ -210,8 +220,8 @@ class EdgeNode(ManagedNode):
     def _note(
         self, header: Header, packet: FeaturePacket, message_bytes: int, convert_time: float
     ) -> None:
-        assert self._pipeline is not None
-        detector = self._pipeline.model.detector
+        assert self._model is not None
+        detector = self._model.detector
         self.statistics.count('encoded')
         self.statistics.frame(
             {
@@ -241,16 +251,21 @@ class EdgeNode(ManagedNode):
                     f'a cloud with default limits will refuse this: {sentence}. Raise that '
                     "parameter of the cloud, or make the camera's images smaller"
                 )
-        kind = (packet.padded_size, packet.channels, packet.bit_depth)
+        kind = (packet.padded_size, packet.channels, packet.rate)
         if self._large.is_news(kind, message_bytes, time.monotonic()):
             self.get_logger().warning(
                 f'a message has {message_bytes} bytes, more than one UDP datagram takes: on a '
-                'lossy link many will be lost; consider a smaller bit_depth or image'
+                'lossy link many will be lost; consider a smaller rate or image'
             )
 
-    def _set_bit_depth(self, bits: int) -> None:
+    def _check_rate(self, rate: int) -> None:
+        rates = self._rates
+        if rates is not None:
+            check_choice('rate', rate, (0, *rates))
+
+    def _set_rate(self, rate: int) -> None:
         # The next image takes it: the pipeline may be at work, or not be there yet.
-        self._bit_depth = bits
+        self._rate = rate
 
     def _set_max_rate(self, rate: float) -> None:
         self._pace.rate = rate

@@ -1,4 +1,5 @@
 import weakref
+from functools import partial
 
 import pytest
 
@@ -11,7 +12,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 
 from msfc.model_file import load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_edge.edge_node import LARGE_MESSAGE, EdgeNode, LargeMessages
 from msfc_ros.message_to_image import image_to_bgr
 from ros_fixtures import camera_image, make_node
@@ -35,14 +36,6 @@ def set_value(node, name, value):
     return result
 
 
-def test_unknown_bit_depth():
-    with (
-        pytest.raises(ValueError, match='bit_depth is 5, but has to be one of 0, 2, 4, 8, 16, 32'),
-        make_node(EdgeNode, bit_depth=5),
-    ):
-        pass
-
-
 def test_unknown_transport():
     with (
         pytest.raises(
@@ -53,26 +46,19 @@ def test_unknown_transport():
         pass
 
 
-def test_refusal_of_a_bit_depth_says_which_there_are(model_directory):
+def test_rates_are_those_of_the_model(model_directory):
     with make_node(EdgeNode, model=str(model_directory)) as node:
-        result = set_value(node, 'bit_depth', 7)
-        assert not result.successful
-        assert result.reason.endswith('has to be one of 0, 2, 4, 8, 16, 32')
-
-
-def test_channels_can_only_be_those_of_the_model(model_directory):
-    with make_node(EdgeNode, model=str(model_directory)) as node:
-        assert set_value(node, 'channels', 16).successful  # no model is loaded yet
+        assert set_value(node, 'rate', 5).successful  # no model is loaded yet
         assert not node.start()
-        assert set_value(node, 'channels', 8).successful
+        assert node.failure.endswith('rate is 5, but has to be one of 0, 2, 4, 8, 16, 32')
+        assert set_value(node, 'rate', 8).successful
         assert node.start()
-        assert set_value(node, 'channels', 0).successful
-        result = set_value(node, 'channels', 16)
+        assert set_value(node, 'rate', 0).successful
+        result = set_value(node, 'rate', 7)
         assert not result.successful
-        assert result.reason.startswith("parameter channels asks for C' = 16, but model ")
-        assert "has C' = 8; set it to 8 or to 0" in result.reason
+        assert result.reason.endswith('rate is 7, but has to be one of 0, 2, 4, 8, 16, 32')
         node.stop()
-        assert set_value(node, 'channels', 16).successful
+        assert set_value(node, 'rate', 7).successful
 
 
 def test_encodes_only_for_a_subscriber(node, probe):
@@ -121,7 +107,7 @@ def test_compressed_images(model_directory, probe):
     png = CompressedImage(
         header=image.header, format='png', data=cv2.imencode('.png', pixels)[1].tobytes()
     )
-    expected = EdgePipeline(load_model(model_directory)).encode(pixels)
+    expected = edge_pipeline(load_model(model_directory)).encode(pixels)
     bad = CompressedImage(header=image.header, format='png', data=bytes(png.data)[:-20])
     with make_node(EdgeNode, model=str(model_directory), image_transport='compressed') as node:
         probe.executor.add_node(node)
@@ -157,7 +143,7 @@ def make_node_remapped(rule, model):
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 200), (200, 1), (3, 500), (17, 33), (1080, 1920)])
 def test_sizes_of_images(model_directory, size):
-    packet = EdgePipeline(load_model(model_directory)).encode(np.zeros((*size, 3), np.uint8))
+    packet = edge_pipeline(load_model(model_directory)).encode(np.zeros((*size, 3), np.uint8))
     assert packet.image_size == size
 
 
@@ -180,10 +166,17 @@ def test_large_messages_are_told_of_once_for_each_change():
 
 
 def test_memory_is_free_after_clean_up(model_directory, probe):
-    with make_node(EdgeNode, model=str(model_directory)) as node:
+    models = []
+
+    def make_pipeline(model):
+        models.append(weakref.ref(model))
+        return edge_pipeline(model)
+
+    make = partial(EdgeNode, make_pipeline=make_pipeline)
+    with make_node(make, model=str(model_directory)) as node:
         probe.executor.add_node(node)
         assert node.start()
-        model = weakref.ref(node._pipeline.model)
+        (model,) = models
         features = probe.listen(CompressedFeature, 'features')
         camera = probe.publisher(Image, 'image_raw')
         probe.insist(camera, camera_image(), lambda: features, 'features')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from std_msgs.msg import Header
 
 from msfc.instance_records import instance_records
 from msfc.types import Instances, Size
-from msfc.wire.packet import FeaturePacket
+from msfc.wire.packet import FeaturePacket, packet_fields
 from msfc_ros.image_to_message import to_bytes_field
 
-_PACKET_FIELDS = tuple(field.name for field in fields(FeaturePacket) if field.name != 'data')
+_PACKET_FIELDS = tuple(field.name for field in packet_fields() if field.name != 'data')
 
 
 def packet_to_message(packet: FeaturePacket, header: Header) -> CompressedFeature:

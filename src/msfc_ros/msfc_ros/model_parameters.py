@@ -9,7 +9,7 @@ from rclpy.node import Node
 
 from msfc.model import SplitModel
 from msfc.model_file import DEFAULT_MODEL, load_model
-from msfc_ros.parameters import LiveParameters, declare
+from msfc_ros.parameters import declare
 
 
 class ModelParameters:
@@ -21,14 +21,10 @@ class ModelParameters:
     Attributes:
         model: name of a shipped model, or a directory.
         device: ``auto``, or a device as torch names it.
-        channels: the channels C' that the model has to have; 0 for any. It can be changed, but
-            while a model is loaded to no other than what that has: what a codec was trained for
-            is what it sends.
         threads: threads for the CPU's work; 0 for as many as torch takes.
     """
 
     def __init__(self, node: Node) -> None:
-        self._loaded: int | None = None
         self.model: str = declare(
             node,
             'model',
@@ -42,14 +38,6 @@ class ModelParameters:
             'auto',
             "Where the network runs: 'cpu', 'cuda', 'cuda:1', or 'auto' for a GPU if any.",
             read_only=True,
-        )
-        self.channels: int = LiveParameters(node).declare(
-            'channels',
-            0,
-            "Channels C' that the model has to have; 0 accepts what it has.",
-            self._set_channels,
-            limits=(0, 65535),
-            check=self._check_channels,
         )
         self.threads: int = declare(
             node,
@@ -65,35 +53,14 @@ class ModelParameters:
 
         Raises:
             ModelFileError: if it cannot be loaded.
-            ValueError: if the device is not there, or C' is not what was asked for.
+            ValueError: if the device is not there, or the model has no codec.
         """
         device = resolve_device(self.device)
         if self.threads:
             torch.set_num_threads(self.threads)
         model = load_model(self.model, device=device)
-        self._loaded = model.codec.config.code_channels
-        try:
-            # After the line above: what is asked for meanwhile is checked there or here.
-            self._check_channels(self.channels)
-        except ValueError:
-            self._loaded = None
-            raise
+        model.require_codec()
         return model
-
-    def release(self) -> None:
-        """Say that the model is no longer in use."""
-        self._loaded = None
-
-    def _check_channels(self, asked: int) -> None:
-        has = self._loaded
-        if has is not None and asked not in (0, has):
-            raise ValueError(
-                f"parameter channels asks for C' = {asked}, but model '{self.model}' has "
-                f"C' = {has}; set it to {has} or to 0, or choose another model"
-            )
-
-    def _set_channels(self, value: int) -> None:
-        self.channels = value
 
 
 def free_memory() -> None:

@@ -57,9 +57,10 @@ import_torchvision()
 importlib.import_module('{module}')
 import numpy as np
 from msfc.model_file import load_model
-from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 model = load_model()
-packet = EdgePipeline(model).encode(np.zeros((48, 64, 3), np.uint8))
+packet = edge_pipeline(model).encode(np.zeros((48, 64, 3), np.uint8))
 CloudPipeline(model).decode(packet)
 print('torch._dynamo' in sys.modules)
 """) == ['False']

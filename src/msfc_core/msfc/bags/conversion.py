@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ from msfc.bags.definitions import FEATURES, INSTANCES, LABELS, typestore
 from msfc.bags.reading import BagError
 from msfc.instance_records import instance_records
 from msfc.types import Instances, Size
-from msfc.wire.packet import FeaturePacket
+from msfc.wire.packet import FeaturePacket, packet_fields
 
-_PACKET_FIELDS = tuple(field.name for field in fields(FeaturePacket))
+_FIELDS = tuple(field.name for field in packet_fields())
 
 
 def packet_of(message: Any) -> FeaturePacket:
@@ -24,7 +23,7 @@ def packet_of(message: Any) -> FeaturePacket:
         BagError: if the bag's definition of it lacks a field.
     """
     try:
-        return FeaturePacket(**{name: getattr(message, name) for name in _PACKET_FIELDS})
+        return FeaturePacket(**{name: getattr(message, name) for name in _FIELDS})
     except AttributeError as error:
         raise BagError(f'recorded with another version of {FEATURES}: {error}') from error
 
@@ -38,7 +37,7 @@ def features_message(packet: FeaturePacket, stamp: int, frame_id: str) -> Any:
         frame_id: of the camera.
     """
     types = typestore().types
-    values = {name: getattr(packet, name) for name in _PACKET_FIELDS if name != 'data'}
+    values = {name: getattr(packet, name) for name in _FIELDS if name != 'data'}
     return types[FEATURES](
         header=_header(stamp, frame_id), data=np.frombuffer(packet.data, np.uint8), **values
     )

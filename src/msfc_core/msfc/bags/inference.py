@@ -19,9 +19,9 @@ from msfc.bags.definitions import INSTANCES, LABELS, output_topic, serialize
 from msfc.bags.reading import BagError, BagMessage, FeatureBag
 from msfc.bags.writing import BagWriter, qos
 from msfc.model import SplitModel
-from msfc.pipeline import CloudPipeline
+from msfc.pipeline.cloud import CloudPipeline
 from msfc.progress import Progress
-from msfc.wire.packet import DecodeLimits, FeaturePacket, PacketError
+from msfc.wire.packet import DecodeLimits, PacketError, ValidPacket
 
 UNREADABLE = 'unreadable'
 """Reason of messages that are refused because they are none; the others are ``RefusalReason``."""
@@ -126,10 +126,10 @@ class _Inference:
         try:
             features = self._bag.deserialize(message)
             packet = packet_of(features)
-            self._pipeline.validate(packet)
+            valid = self._pipeline.validate(packet)
             data = earlier.take(message)
             if data is None:
-                data = self._infer(packet, features.header)
+                data = self._infer(valid, features.header)
             else:
                 self.report.taken_over += 1
         except PacketError as error:
@@ -141,9 +141,10 @@ class _Inference:
             writer.write(self.report.topics[message.topic], message.time, data)
             self.report.decoded += 1
 
-    def _infer(self, packet: FeaturePacket, header: object) -> bytes:
-        found = self._pipeline.decode(packet).instances.above(self._threshold)
-        made = instances_message(found, header, packet.image_size, self._names)
+    def _infer(self, valid: ValidPacket, header: object) -> bytes:
+        (result,) = self._pipeline.decode_valid([valid])
+        found = result.instances.above(self._threshold)
+        made = instances_message(found, header, valid.packet.image_size, self._names)
         return serialize(made, INSTANCES)
 
     def _add_topics(self, message: BagMessage, header: object, writer: BagWriter) -> None:

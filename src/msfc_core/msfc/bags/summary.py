@@ -68,7 +68,7 @@ class TopicSummary:
         """
         point = (
             f"image {message.image_width} x {message.image_height}, C' = {message.channels}, "
-            f'{message.feature_width} x {message.feature_height} cells, n = {message.bit_depth}'
+            f'{message.feature_width} x {message.feature_height} cells, rate {message.rate}'
         )
         sequence, payload_bytes, model = message.sequence, len(message.data), message.model
         self._first = time if self._first is None else self._first

@@ -52,7 +52,7 @@ def evaluate_model(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ModelMetrics]:
-    """Measure a model at its own bit depth, or as a plain detector if it has no codec.
+    """Measure a model at its own rate, or as a plain detector if it has no codec.
 
     Without intervals, for a look at a training step; ``msfc evaluate`` says more.
 
@@ -65,7 +65,7 @@ def evaluate_model(
     Raises:
         ValueError: the data set has other classes than the model.
     """
-    variant = Uncompressed(model.detector) if model.msfc is None else Coded(model)
+    variant = Uncompressed(model.detector) if model.codec is None else Coded(model)
     image_ids = dataset.image_ids[:limit]
     (row,) = measure(dataset, [variant], image_ids, replicates=0, progress=progress)
     values = row.precision.values

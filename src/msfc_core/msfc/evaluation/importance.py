@@ -6,6 +6,7 @@ Also the sizes of the pyramid against those of the image and of the code (the pa
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -177,7 +178,7 @@ def size_table(
     Args:
         detector: whose pyramid it is.
         valid: height and width of the resized image in pixels, such as 800 x 1200.
-        model: if given, its code at its own bit depth is the last row.
+        model: if given, its code at its own rate is the last row.
     """
     step = detector.size_divisibility or 1
     padded = (-(-valid[0] // step) * step, -(-valid[1] // step) * step)
@@ -194,9 +195,8 @@ def size_table(
         rows.append(row(level, (channels, *size), elements, FLOAT_BITS * elements))
     elements = pyramid_elements(sizes, channels)
     rows.append(row('p2 .. p6', None, elements, FLOAT_BITS * elements))
-    if model is not None and model.msfc is not None:
-        height, width = model.code_size(padded)
-        shape = (model.codec.config.code_channels, height, width)
-        bits = 8 * model.payload_bytes(padded)
-        rows.append(row(f'code, n={model.bit_depth}', shape, shape[0] * height * width, bits))
+    if model is not None and model.codec is not None:
+        shape = model.code_shape(padded)
+        bits = round(8 * model.payload_bytes(padded))
+        rows.append(row(f'code, n={model.rate}', shape, math.prod(shape), bits))
     return rows

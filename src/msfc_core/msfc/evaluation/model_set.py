@@ -40,36 +40,36 @@ class NamedModel:
 
     def variants(self, bit_depths: Sequence[int] = ()) -> list[Variant]:
         """Return the model at several bit depths, its own if none; once if it has no codec."""
-        if self.model.msfc is None:
+        if self.model.codec is None:
             detector = self.model.detector
             return [Uncompressed(detector, self.label or 'detector', self.identity)]
         return [
             Coded(self.model, bits, self.variant_name(bits), self.identity)
-            for bits in dict.fromkeys(bit_depths or [self.model.bit_depth])
+            for bits in dict.fromkeys(bit_depths or [self.model.rate])
         ]
 
     def columns(self, bit_depths: Sequence[int] = ()) -> dict[str, dict[str, Any]]:
         """Return what a table says of each variant besides its results, by its name."""
-        msfc = self.model.msfc
-        if msfc is None:
+        codec = self.model.codec
+        if codec is None:
             return {}
         return {
             self.variant_name(bits): {
                 'model': self.label,
-                'code_channels': msfc.config.code_channels,
+                'code_channels': codec.code_channels,
                 'bit_depth': bits,
             }
-            for bits in bit_depths or [self.model.bit_depth]
+            for bits in bit_depths or [self.model.rate]
         }
 
     def describe(self) -> dict[str, Any]:
         """Return what a report says of the model."""
-        msfc = self.model.msfc
+        codec = self.model.codec
         return {
             'label': self.label,
             'fingerprint': self.model.fingerprint,
             'weights': self.identity,
-            'code_channels': None if msfc is None else msfc.config.code_channels,
+            'code_channels': None if codec is None else codec.code_channels,
             'feature_channels': self.model.detector.feature_channels,
         }
 
@@ -95,7 +95,7 @@ def make_labels(models: Sequence[SplitModel], names: Sequence[str]) -> list[str]
     """
     if len(models) == 1:
         return ['']
-    widths = [None if m.msfc is None else m.msfc.config.code_channels for m in models]
+    widths = [None if m.codec is None else m.codec.code_channels for m in models]
     if None not in widths and len(set(widths)) == len(widths):
         return [f"C'={width}" for width in widths]
     parts = [Path(name).resolve().parts for name in names]
@@ -136,9 +136,9 @@ def is_untrained(model: SplitModel) -> bool:
     The model of a training's first step has one. It is told by the batch norm's statistics, which
     the first batch changes.
     """
-    if model.msfc is None:
+    if model.codec is None:
         return False
-    norms = [module for module in model.msfc.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in model.codec.modules() if isinstance(module, nn.BatchNorm2d)]
     return bool(norms) and all(
         norm.running_mean is not None
         and norm.running_var is not None

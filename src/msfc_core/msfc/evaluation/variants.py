@@ -17,16 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msfc.codecs.msfc.codec import MSFC
+from msfc.codecs.base import FeatureCodec, transmit
 from msfc.detectors.base import SplitDetector
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 from msfc.evaluation.image_codecs import ImageCodec, Picture
 from msfc.model import SplitModel
-from msfc.pipeline import image_to_tensor
+from msfc.pipeline.torch_network import image_to_tensor
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, Size
 from msfc.wire.message_size import compressed_feature_bytes, compressed_image_bytes
-from msfc.wire.packing import pack, unpack
-from msfc.wire.quantizer import FLOAT_BITS, check_bit_depth, dequantize, quantize
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,11 @@ class SourceImage:
             self._pyramids[id(detector)] = detector.extract(batch)
         return self._pyramids[id(detector)], batch.sizes
 
-    def code(self, detector: SplitDetector, codec: MSFC) -> Tensor:
+    def code(self, detector: SplitDetector, codec: FeatureCodec) -> Tensor:
         """Return a codec's code of a detector's pyramid, not quantised and not to be changed."""
         key = (id(detector), id(codec))
         if key not in self._codes:
-            self._codes[key] = codec.encode(self.pyramid(detector)[0])
+            self._codes[key] = codec.analyse(self.pyramid(detector)[0])
         return self._codes[key]
 
     def sent(self, codec: ImageCodec, quality: int) -> SentImage:
@@ -158,46 +156,41 @@ class Uncompressed(Variant):
 
 
 class Coded(Variant):
-    """The features coded by the model's codec, packed to bytes and unpacked again.
+    """The features coded by the model's codec, made bytes and read again.
 
     Args:
         model: with a codec.
-        bit_depth: bits per code element; the model's own by default.
+        rate: one that the codec's coder knows; the model's own by default.
         name: of the variant, such as ``n=4`` by default.
         identity: of the model's weights, where a run's settings do not say: then a journal knows
             the variant by it, whatever its name.
 
     Raises:
-        ValueError: the model has no codec, or the bit depth is unknown.
+        ValueError: the model has no codec, or the rate is unknown.
     """
 
     def __init__(
         self,
         model: SplitModel,
-        bit_depth: int | None = None,
+        rate: int | None = None,
         name: str | None = None,
         identity: str = '',
     ) -> None:
         # Layers such as batch norm are to be as the receiver's.
-        self._codec = model.eval().codec
-        self._bits = check_bit_depth(model.bit_depth if bit_depth is None else bit_depth)
-        self.name = name or f'n={self._bits}'
+        self._codec = model.eval().require_codec()
+        self._coder = self._codec.coder()
+        self._rate = self._coder.check_rate(model.rate if rate is None else rate)
+        self.name = name or f'n={self._rate}'
         self.detector = model.detector
         if identity:
-            self.key, self.depends = f'n={self._bits}', {'weights': identity}
+            self.key, self.depends = f'n={self._rate}', {'weights': identity}
 
     def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""
         sizes = source.batch(self.detector).sizes
         code = source.code(self.detector, self._codec)
-        data = pack(quantize(code, self._bits).cpu().numpy(), self._bits)
-        symbols = unpack(data, code.numel(), self._bits)
-        if self._bits != FLOAT_BITS:
-            symbols = symbols.astype('int32')
-        values = dequantize(torch.from_numpy(symbols), self._bits)
-        rebuilt = self._codec.decode(
-            values.reshape(code.shape).to(code.device), self.detector.pyramid_sizes(sizes.padded)
-        )
+        received, (data,) = transmit(self._coder, code, self._rate)
+        rebuilt = self._codec.synthesise(received, self.detector.pyramid_sizes(sizes.padded))
         (found,) = self.detector.infer(rebuilt, sizes)
         return Outcome(found, len(data), compressed_feature_bytes(len(data)))
 

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from msfc.model_file_v1 import current_name
+
 # safetensors needs names for the optimiser's state: parameter number, then entry.
 _OPTIMIZER = 'optimizer/'
 _MODEL = 'model/'
@@ -66,7 +68,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         names = file.keys()  # a method of its own: the file is no mapping
         for name in names:
             if name.startswith(_MODEL):
-                weights[name.removeprefix(_MODEL)] = file.get_tensor(name)
+                weights[current_name(name.removeprefix(_MODEL))] = file.get_tensor(name)
             else:
                 index, key = name.removeprefix(_OPTIMIZER).split('/')
                 state.setdefault(int(index), {})[key] = file.get_tensor(name)

@@ -13,11 +13,13 @@ from typing import Any
 import yaml
 
 from msfc.training.augmentation import Augmentation
-from msfc.wire.quantizer import check_bit_depth
 
-TRAINS = ('detector', 'msfc', 'all')
+TRAINS = ('detector', 'codec', 'all')
 PRECISIONS = ('32-true', 'bf16-mixed')
 OPTIMIZERS = ('adamw', 'sgd')
+
+_RENAMED = {'msfc': "codec, such as 'codec: {type: msfc, code_channels: 64}'", 'bit_depth': 'rate'}
+"""Keys of earlier versions, and what took their place."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Step:
 
     Attributes:
         name: of the step and of its output folder.
-        trains: ``detector`` (no codec in between), ``msfc`` (everything else frozen) or ``all``.
+        trains: ``detector`` (no codec in between), ``codec`` (everything else frozen) or ``all``.
         iterations: optimiser steps.
         batch_size: images per optimiser step, over all processes.
         learning_rate: peak of the one-cycle schedule (linear warm-up, cosine to zero).
@@ -61,6 +63,8 @@ class Step:
         if not re.fullmatch(r'\w[\w.-]*', self.name):
             raise ValueError(f'step name {self.name!r} cannot be the name of a folder')
         where = f'step {self.name}'
+        if self.trains == 'msfc':
+            raise ValueError(f"{where}: 'trains: msfc' is now 'trains: codec'")
         if self.trains not in TRAINS:
             raise ValueError(f'{where}: trains is {self.trains!r}, not one of {TRAINS}')
         if self.iterations < 1 or self.batch_size < 1:
@@ -82,6 +86,8 @@ class Step:
     def settings(self) -> dict[str, Any]:
         """Return what decides the weights that the step makes."""
         settings = asdict(self)
+        if self.trains == 'codec':
+            settings['trains'] = 'msfc'  # as it was called: digests from then stay valid
         for name, plain in (('loss_weights', {}), ('optimizer', 'adamw'), ('momentum', 0.9)):
             # Digests from before these keys stay valid.
             if settings[name] == plain:
@@ -98,19 +104,19 @@ class Experiment:
             ``config_file`` and more keys of
             :meth:`msfc.detectors.detectron2.Detectron2Detector.from_settings`. Without
             ``class_names``, the data set's are used.
-        msfc: what :class:`~msfc.codecs.msfc.codec.MSFCConfig` takes; ``channels`` follow the
-            detector.
+        codec: what :func:`msfc.codecs.base.build_codec` takes; ``channels`` follow the detector.
         steps: the training steps in their order.
         start_from: model folder, or name of a shipped model, to start from instead of random
             weights; its detector takes the place of ``detector``, its codec, if it has one, that
-            of ``msfc``.
+            of ``codec``.
         train_split: of the data set, trained on; its images without objects are left out.
         empty_split: of the data set, images without objects which are trained on as well; none by
             default.
         augment: how training images are changed.
         val_split: of the data set, measured after each step.
         val_images: how many images of it are measured; 0 for none.
-        bit_depth: the model's default bits per code element; not used in training.
+        rate: the model's default rate, one that the codec's coder knows (for ``msfc`` n); the
+            codec's own by default.
         precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
         seed: decides initial weights, order of the data and sampling.
 
@@ -119,7 +125,7 @@ class Experiment:
     """
 
     detector: dict[str, Any] = field(default_factory=dict)
-    msfc: dict[str, Any] = field(default_factory=dict)
+    codec: dict[str, Any] = field(default_factory=lambda: {'type': 'msfc'})
     steps: tuple[Step, ...] = ()
     start_from: str = ''
     train_split: str = 'train'
@@ -127,7 +133,7 @@ class Experiment:
     augment: Augmentation = field(default_factory=Augmentation)
     val_split: str = 'val'
     val_images: int = 200
-    bit_depth: int = 4
+    rate: int | None = None
     precision: str = '32-true'
     seed: int = 0
 
@@ -142,7 +148,6 @@ class Experiment:
             raise ValueError(f'precision is {self.precision!r}, not one of {PRECISIONS}')
         if self.val_images < 0 or self.seed < 0:
             raise ValueError('val_images and seed must be 0 or more')
-        check_bit_depth(self.bit_depth)
 
     def with_weights(self, weights: str) -> Experiment:
         """Return this experiment with other weights for its Detectron2 detector.
@@ -166,8 +171,11 @@ class Experiment:
         Later steps may still be changed, as may what is only measured.
         """
         steps = self.steps[: self.steps.index(step) + 1]
+        codec = dict(self.codec)
+        if codec.get('type') == 'msfc':
+            del codec['type']  # the only type once: digests from then stay valid
         settings: list[Any] = [
-            self.detector, self.msfc, self.start_from, self.train_split, self.seed,
+            self.detector, codec, self.start_from, self.train_split, self.seed,
             *(done.settings() for done in steps),
         ]
         # Digests from before these keys stay valid.
@@ -192,7 +200,7 @@ def _read_value(kind: str, value: Any, where: str) -> Any:
         if not number or not math.isfinite(value):
             raise ValueError(f'{where} is {value!r}, not a number')
         return float(value)
-    if kind == 'int' and (not isinstance(value, int) or isinstance(value, bool)):
+    if kind.startswith('int') and (not isinstance(value, int) or isinstance(value, bool)):
         raise ValueError(f'{where} is {value!r}, not a whole number')
     if kind == 'str' and not isinstance(value, str):
         raise ValueError(f'{where} is {value!r}, not text')
@@ -216,6 +224,9 @@ def _read(
     if not isinstance(values, dict):
         raise ValueError(f'{where}: expected keys and values, got {values!r}')
     known = {entry.name: entry for entry in fields(kind)}
+    for old, new in _RENAMED.items():
+        if old in values and old not in known:
+            raise ValueError(f'{where}: {old} is now {new}')
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ValueError(f'{where}: unknown keys {unknown}; known are {sorted(known)}')

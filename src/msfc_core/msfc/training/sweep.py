@@ -95,7 +95,7 @@ class Sweep:
             # The detector is given as a model: where its folder lies is no setting.
             detector=self.experiment.detector or {'type': 'given'},
             start_from='',
-            msfc={**self.experiment.msfc, 'code_channels': code_channels},
+            codec={**self.experiment.codec, 'code_channels': code_channels},
             steps=self.steps,
             val_images=0,
         )
@@ -264,7 +264,7 @@ def runs_by_width(runs: Sequence[Path], sweep: Sweep) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for run in runs:
         for step in sweep.steps:
-            codec = describe_model(run / step.name)['msfc']
+            codec = describe_model(run / step.name)['codec']
             if codec is None:
                 raise ValueError(f'{run / step.name} has no codec')
         width = int(codec['code_channels'])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import ConcatDataset, DataLoader
 
-from msfc.codecs.msfc.codec import MSFC, MSFCConfig
+from msfc.codecs.base import build_codec
 from msfc.data import CocoDataset, Example
 from msfc.detectors import build_detector
 from msfc.detectors.base import SplitDetector
@@ -61,7 +61,7 @@ class TrainingObjective(nn.Module):
 
         def through_codec(pyramid: Pyramid) -> Pyramid:
             # No quantiser here: the paper quantises at inference only.
-            rebuilt = self.model.codec(pyramid)
+            rebuilt, _ = self.model.require_codec()(pyramid)
             if self.step.feature_weight:
                 distance = feature_distance(rebuilt, pyramid)
                 extra['loss_features'] = self.step.feature_weight * distance
@@ -100,11 +100,11 @@ def prepare(model: SplitModel, step: Step) -> None:
     """
     model.train()
     trained: dict[str, nn.Module] = {
-        'detector': model.detector, 'msfc': model.codec, 'all': model
+        'detector': model.detector, 'codec': model.require_codec(), 'all': model
     }
     model.requires_grad_(False)
     trained[step.trains].requires_grad_(True)
-    if step.trains == 'msfc':
+    if step.trains == 'codec':
         for module in model.detector.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
@@ -145,7 +145,7 @@ def build_model(
     codec = None
     if detector is None and experiment.start_from:
         start = load_model(experiment.start_from)
-        detector, codec = start.detector, start.msfc
+        detector, codec = start.detector, start.codec
     elif detector is None:
         detector = _new_detector(experiment.detector, class_names)
     if tuple(detector.class_names) != tuple(class_names):
@@ -154,10 +154,8 @@ def build_model(
             f'{", ".join(class_names)}'
         )
     if codec is None:
-        codec = MSFC(
-            MSFCConfig.from_dict({'channels': detector.feature_channels, **experiment.msfc})
-        )
-    return SplitModel(detector, codec, experiment.bit_depth)
+        codec = build_codec({'channels': detector.feature_channels, **experiment.codec})
+    return SplitModel(detector, codec, experiment.rate)
 
 
 def _new_detector(settings: dict[str, Any], class_names: Sequence[str]) -> SplitDetector:

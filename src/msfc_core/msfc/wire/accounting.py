@@ -22,11 +22,11 @@ def pyramid_elements(sizes: Mapping[str, Size], channels: int) -> int:
     return channels * sum(height * width for height, width in sizes.values())
 
 
-def payload_bpfe(payload_bytes: int, sizes: Mapping[str, Size], channels: int) -> float:
+def payload_bpfe(payload_bytes: float, sizes: Mapping[str, Size], channels: int) -> float:
     """Return the bits sent per element of the uncompressed pyramid of one image.
 
     Args:
-        payload_bytes: bytes of the ``data`` field.
+        payload_bytes: bytes of the ``data`` field, or their mean.
         sizes: height and width in cells of every level, ``p6`` included.
         channels: channels of every level of the uncompressed pyramid (not the code's).
     """

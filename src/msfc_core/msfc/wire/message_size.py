@@ -6,8 +6,11 @@ serialiser's output.
 
 from __future__ import annotations
 
+from msfc.wire.packet import FINGERPRINT_DIGITS, packet_fields
+
 _ENCAPSULATION = 4
-_FINGERPRINT = 16
+_NUMBERS = {'uint8': 1, 'uint16': 2, 'uint32': 4, 'float32': 4}
+"""Bytes of a number, to a multiple of which its place is aligned."""
 
 
 def compressed_feature_bytes(payload_bytes: int, frame_id: str = 'camera_optical_frame') -> int:
@@ -18,12 +21,15 @@ def compressed_feature_bytes(payload_bytes: int, frame_id: str = 'camera_optical
         frame_id: of the camera, in its header.
     """
     size = _header(frame_id)
-    size = _aligned(size, 4) + 7 * 4  # sequence and three sizes
-    size += 3 * 2  # channels, feature size
-    size += 2 * 1  # bit depth, coding
-    size = _aligned(size, 4) + 4 + _FINGERPRINT + 1  # length, text, zero
-    size = _aligned(size, 4) + 4 * 4  # durations
-    return _ENCAPSULATION + _aligned(size, 4) + 4 + payload_bytes
+    for field in packet_fields():
+        if field.type == 'string':
+            size = _text(size, FINGERPRINT_DIGITS)
+        elif field.type == 'uint8[]':
+            size = _aligned(size, 4) + 4 + payload_bytes
+        else:
+            width = _NUMBERS[field.type]
+            size = _aligned(size, width) + width
+    return _ENCAPSULATION + size
 
 
 def compressed_image_bytes(
@@ -36,13 +42,18 @@ def compressed_image_bytes(
         encoding: its ``format``, such as ``jpeg``.
         frame_id: of the camera, in its header.
     """
-    size = _aligned(_header(frame_id), 4) + 4 + len(encoding.encode()) + 1
+    size = _text(_header(frame_id), len(encoding.encode()))
     return _ENCAPSULATION + _aligned(size, 4) + 4 + data_bytes
 
 
 def _header(frame_id: str) -> int:
-    """Return the bytes of a ``std_msgs/Header``: two numbers, length, text, zero."""
-    return 8 + 4 + len(frame_id.encode()) + 1
+    """Return the bytes of a ``std_msgs/Header``: two numbers and a text."""
+    return _text(8, len(frame_id.encode()))
+
+
+def _text(size: int, length: int) -> int:
+    """Return where a text ends: its length, itself, a zero."""
+    return _aligned(size, 4) + 4 + length + 1
 
 
 def _aligned(size: int, multiple: int) -> int:

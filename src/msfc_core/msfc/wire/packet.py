@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
-
-import numpy as np
+from functools import cache
+from typing import TYPE_CHECKING
 
 from msfc.types import Size
-from msfc.wire.packing import Bytes, byte_length, packed_size, spare_bits
-from msfc.wire.quantizer import BIT_DEPTHS, FLOAT_BITS
+from msfc.wire.packing import Bytes, byte_length
 
-CODING_PACKED = 0
-"""Payload coding: plain packed bits. The other values of the byte are reserved."""
-
-CODINGS = (CODING_PACKED,)
+if TYPE_CHECKING:
+    from msfc.wire.coder import CodeShape, PayloadCoder
 
 FINGERPRINT_DIGITS = 16
 """Hexadecimal digits of a model fingerprint."""
-
-VALUE_TOLERANCE = 1e-5
-"""How far beyond [-1, 1] a raw float may be."""
 
 RESIZE_TOLERANCE = 2
 """Pixels that rounding in a resize may move a side; floor and round move it by less than one."""
@@ -38,7 +32,9 @@ class RefusalReason(str, Enum):
 
     FOREIGN_MODEL = 'foreign_model'
     BAD_CODING = 'bad_coding'
-    BAD_BIT_DEPTH = 'bad_bit_depth'
+    BAD_RATE = 'bad_rate'
+    BAD_REFERENCE = 'bad_reference'
+    MISSING_REFERENCE = 'missing_reference'
     BAD_CHANNELS = 'bad_channels'
     BAD_IMAGE_SIZE = 'bad_image_size'
     BAD_PADDED_SIZE = 'bad_padded_size'
@@ -69,14 +65,22 @@ class PacketError(ValueError):
         return type(self), (self.reason, str(self))
 
 
+def _wire(kind: str, unit: str = '') -> dict[str, str]:
+    """Return what a field is in the message: its type there, and the unit of its values."""
+    return {'type': kind, 'unit': unit}
+
+
 @dataclass(frozen=True)
 class FeaturePacket:
     """One compressed feature map with all that is needed to decode it.
 
-    The fields are those of ``msfc_msgs/CompressedFeature`` without its header.
+    These are the fields of ``msfc_msgs/CompressedFeature`` without its header: their names, order,
+    types and units are defined here, and conversions and sizes follow from it
+    (:func:`packet_fields`).
 
     Attributes:
         sequence: number of the frame, modulo 2**32.
+        reference: number of the frame whose code this one is coded against; 0 for none.
         image_height: height of the source image in pixels.
         image_width: width of the source image in pixels.
         valid_height: height of the resized image before padding, in pixels.
@@ -86,34 +90,35 @@ class FeaturePacket:
         channels: channels C' of the code.
         feature_height: height of the code in cells.
         feature_width: width of the code in cells.
-        bit_depth: bits per element, 2, 4, 8, 16 or 32.
-        coding: payload coding, :data:`CODING_PACKED`.
+        rate: what it means is the coding's: for packed payloads n, bits per element.
+        coding: payload coding, that of a :class:`~msfc.wire.coder.PayloadCoder`.
         model: fingerprint of the model whose decoder is needed, 16 hexadecimal digits.
         preprocess_time: time that the sender took to resize and pad, in seconds.
         backbone_time: time that the sender took for backbone and FPN, in seconds.
-        encode_time: time that the sender took for MSFF and SSFC encoder, in seconds.
-        pack_time: time that the sender took to quantise and pack, in seconds.
+        encode_time: time that the sender took for the codec's network, in seconds.
+        pack_time: time that the sender took to make bytes of the code, in seconds.
         data: the payload: bytes, or anything contiguous that exports them without a copy.
     """
 
-    sequence: int
-    image_height: int
-    image_width: int
-    valid_height: int
-    valid_width: int
-    padded_height: int
-    padded_width: int
-    channels: int
-    feature_height: int
-    feature_width: int
-    bit_depth: int
-    coding: int
-    model: str
-    preprocess_time: float
-    backbone_time: float
-    encode_time: float
-    pack_time: float
-    data: Bytes = field(repr=False)
+    sequence: int = field(metadata=_wire('uint32'))
+    reference: int = field(metadata=_wire('uint32'))
+    image_height: int = field(metadata=_wire('uint32', 'pixels'))
+    image_width: int = field(metadata=_wire('uint32', 'pixels'))
+    valid_height: int = field(metadata=_wire('uint32', 'pixels'))
+    valid_width: int = field(metadata=_wire('uint32', 'pixels'))
+    padded_height: int = field(metadata=_wire('uint32', 'pixels'))
+    padded_width: int = field(metadata=_wire('uint32', 'pixels'))
+    channels: int = field(metadata=_wire('uint16'))
+    feature_height: int = field(metadata=_wire('uint16', 'cells'))
+    feature_width: int = field(metadata=_wire('uint16', 'cells'))
+    rate: int = field(metadata=_wire('uint8'))
+    coding: int = field(metadata=_wire('uint8'))
+    model: str = field(metadata=_wire('string'))
+    preprocess_time: float = field(metadata=_wire('float32', 'seconds'))
+    backbone_time: float = field(metadata=_wire('float32', 'seconds'))
+    encode_time: float = field(metadata=_wire('float32', 'seconds'))
+    pack_time: float = field(metadata=_wire('float32', 'seconds'))
+    data: Bytes = field(repr=False, metadata=_wire('uint8[]'))
 
     @property
     def image_size(self) -> Size:
@@ -136,9 +141,14 @@ class FeaturePacket:
         return self.feature_height, self.feature_width
 
     @property
+    def code_shape(self) -> CodeShape:
+        """Channels, height and width in cells of the code."""
+        return self.channels, self.feature_height, self.feature_width
+
+    @property
     def elements(self) -> int:
         """Number of elements of the code."""
-        return self.channels * self.feature_height * self.feature_width
+        return math.prod(self.code_shape)
 
     @property
     def payload_bytes(self) -> int:
@@ -149,11 +159,31 @@ class FeaturePacket:
     def durations(self) -> dict[str, float]:
         """The sender's stage times in seconds, by stage."""
         return {
-            'preprocess': self.preprocess_time,
-            'backbone': self.backbone_time,
-            'encode': self.encode_time,
-            'pack': self.pack_time,
+            entry.name.removesuffix('_time'): getattr(self, entry.name)
+            for entry in packet_fields()
+            if entry.unit == 'seconds'
         }
+
+
+@dataclass(frozen=True)
+class PacketField:
+    """One field of the message.
+
+    Attributes:
+        name: in the packet and in the message.
+        type: in the message, as ROS names it.
+        unit: of its values; empty where they have none.
+    """
+
+    name: str
+    type: str
+    unit: str
+
+
+@cache
+def packet_fields() -> tuple[PacketField, ...]:
+    """Return the fields of ``msfc_msgs/CompressedFeature`` behind its header, in their order."""
+    return tuple(PacketField(entry.name, **entry.metadata) for entry in fields(FeaturePacket))
 
 
 @dataclass(frozen=True)
@@ -203,15 +233,34 @@ class PacketSpec:
         channels: channels C' of its code.
         size_divisibility: the network input is padded to a multiple of this.
         feature_size: gives the code's size in cells for a padded network input size.
+        coder: reads its payloads.
     """
 
     model: str
     channels: int
     size_divisibility: int
     feature_size: Callable[[Size], Size]
+    coder: PayloadCoder
 
 
-def validate(packet: FeaturePacket, spec: PacketSpec, limits: DecodeLimits | None = None) -> None:
+@dataclass(frozen=True)
+class ValidPacket:
+    """A packet that has passed all checks; :func:`validate` makes these, nobody else.
+
+    Attributes:
+        packet: the packet.
+        spec: what it was checked against.
+        max_instances: how many instances of its image may have a mask.
+    """
+
+    packet: FeaturePacket
+    spec: PacketSpec
+    max_instances: int
+
+
+def validate(
+    packet: FeaturePacket, spec: PacketSpec, limits: DecodeLimits | None = None
+) -> ValidPacket:
     """Check that a packet can be decoded; takes no memory that depends on what it says.
 
     Args:
@@ -219,16 +268,21 @@ def validate(packet: FeaturePacket, spec: PacketSpec, limits: DecodeLimits | Non
         spec: what the model accepts.
         limits: what the receiver is willing to decode.
 
+    Returns:
+        The packet, to be decoded without another check.
+
     Raises:
         PacketError: if it cannot, with the first reason found.
     """
     limits = limits or DecodeLimits()
     _check_model(packet, spec)
+    _check_coding(packet, spec)
     _check_image(packet, limits)
     _check_network_input(packet, spec, limits)
     _check_feature(packet, spec)
-    _check_payload(packet, limits)
+    _check_payload(packet, spec.coder, limits)
     _check_times(packet)
+    return ValidPacket(packet, spec, limits.max_instances(packet.image_size))
 
 
 def _check_model(packet: FeaturePacket, spec: PacketSpec) -> None:
@@ -243,14 +297,24 @@ def _check_model(packet: FeaturePacket, spec: PacketSpec) -> None:
             RefusalReason.FOREIGN_MODEL,
             f'encoded for model {packet.model}, but the decoder here is of model {spec.model}',
         )
-    if packet.coding not in CODINGS:
+
+
+def _check_coding(packet: FeaturePacket, spec: PacketSpec) -> None:
+    coder = spec.coder
+    if packet.coding != coder.coding:
         raise PacketError(
-            RefusalReason.BAD_CODING, f'payload coding {packet.coding} is not known here'
+            RefusalReason.BAD_CODING,
+            f'payload coding {packet.coding} is not known here: the model has {coder.coding}',
         )
-    if packet.bit_depth not in BIT_DEPTHS:
+    if packet.rate not in coder.rates:
         raise PacketError(
-            RefusalReason.BAD_BIT_DEPTH,
-            f'bit depth {packet.bit_depth} is not one of {", ".join(map(str, BIT_DEPTHS))}',
+            RefusalReason.BAD_RATE,
+            f'rate {packet.rate} is not one of {", ".join(map(str, coder.rates))}',
+        )
+    if packet.reference and not coder.uses_references:
+        raise PacketError(
+            RefusalReason.BAD_REFERENCE,
+            f'coded against frame {packet.reference}, but coding {coder.coding} has no references',
         )
     if packet.channels != spec.channels:
         raise PacketError(
@@ -312,36 +376,14 @@ def _check_feature(packet: FeaturePacket, spec: PacketSpec) -> None:
         )
 
 
-def _check_payload(packet: FeaturePacket, limits: DecodeLimits) -> None:
-    count, bits, length = packet.elements, packet.bit_depth, packet.payload_bytes
-    needed = packed_size(count, bits)
-    if length != needed:
-        raise PacketError(
-            RefusalReason.BAD_PAYLOAD_LENGTH,
-            f'{count} elements of {bits} bits take {needed} bytes, but the payload has {length}',
-        )
+def _check_payload(packet: FeaturePacket, coder: PayloadCoder, limits: DecodeLimits) -> None:
+    length = packet.payload_bytes
     if length > limits.max_payload_bytes:
         raise PacketError(
             RefusalReason.BAD_PAYLOAD_LENGTH,
             f'a payload of {length} bytes is beyond the limit of {limits.max_payload_bytes}',
         )
-    if spare_bits(packet.data, count, bits):
-        raise PacketError(
-            RefusalReason.BAD_SPARE_BITS, 'the unused bits of the last payload byte are not zero'
-        )
-    if bits == FLOAT_BITS:
-        # Minimum and maximum carry NaN and infinity along and, unlike masks, take no memory.
-        values = np.frombuffer(packet.data, np.dtype('<f4'))
-        low, high = float(values.min()), float(values.max())
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise PacketError(
-                RefusalReason.NOT_FINITE, 'the payload has values that are not finite'
-            )
-        if low < -1 - VALUE_TOLERANCE or high > 1 + VALUE_TOLERANCE:
-            raise PacketError(
-                RefusalReason.OUT_OF_RANGE,
-                f'the payload has values {low:g} .. {high:g} outside -1 .. 1',
-            )
+    coder.check(packet.data, packet.code_shape, packet.rate)
 
 
 def _check_times(packet: FeaturePacket) -> None:

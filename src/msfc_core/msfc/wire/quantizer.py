@@ -7,11 +7,13 @@ Symbol ``s`` of ``n`` bits stands for the value ``(2 s - L) / L`` with ``L = 2**
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 BIT_DEPTHS = (2, 4, 8, 16, 32)
-"""Bits per code element that the wire knows; 32 is float32, without a quantiser."""
+"""Bits per code element that packed payloads know; 32 is float32, without a quantiser."""
 
 FLOAT_BITS = 32
 """The bit depth that stands for float32."""
@@ -29,7 +31,7 @@ def check_bit_depth(bits: int) -> int:
     return bits
 
 
-def quantize(code: Tensor, bits: int) -> Tensor:
+def quantize(code: ArrayLike, bits: int) -> NDArray[Any]:
     """Quantise a code to the nearest level.
 
     Args:
@@ -43,17 +45,19 @@ def quantize(code: Tensor, bits: int) -> Tensor:
         ValueError: if the bit depth is unknown or a value is not a number.
     """
     check_bit_depth(bits)
-    if bool(torch.isnan(code).any()):
+    values = np.asarray(code)
+    if np.isnan(values).any():
         raise ValueError('the code has values that are not numbers (NaN)')
-    code = code.clamp(-1.0, 1.0)
+    values = np.clip(values, -1.0, 1.0)
     if bits == FLOAT_BITS:
-        return code.float()
+        return values.astype(np.float32)
     top = 2**bits - 1
     # In float32 the sum would lose up to 2**-8 of a 16 bit step, and with it the nearest level.
-    return ((code.double() * top + top) / 2).round().to(torch.int32)
+    scaled: NDArray[np.float64] = (values.astype(np.float64) * top + top) / 2
+    return np.rint(scaled).astype(np.int32)
 
 
-def dequantize(symbols: Tensor, bits: int) -> Tensor:
+def dequantize(symbols: ArrayLike, bits: int) -> NDArray[np.float32]:
     """Return the values that symbols stand for.
 
     Args:
@@ -69,11 +73,8 @@ def dequantize(symbols: Tensor, bits: int) -> Tensor:
     """
     check_bit_depth(bits)
     if bits == FLOAT_BITS:
-        return symbols.float()
+        return np.asarray(symbols, np.float32)
     top = 2**bits - 1
-    return (symbols.to(torch.int32) * 2 - top).float() / top
-
-
-def quantize_dequantize(code: Tensor, bits: int) -> Tensor:
-    """Return what the receiver sees of a code: float32 values of the same shape."""
-    return dequantize(quantize(code, bits), bits)
+    numerators = np.asarray(symbols, np.int32) * 2 - top
+    values: NDArray[np.float32] = numerators.astype(np.float32) / np.float32(top)
+    return values

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from msfc.codecs.base import FeatureCodec, transmit
 from msfc.codecs.msfc.msff import MSFF
 from msfc.codecs.msfc.msfr import MSFR
 from msfc.codecs.msfc.ssfc import SSFCDecoder, SSFCEncoder
 from msfc.types import Pyramid, Size
+from msfc.wire.coder import CodeShape, PayloadCoder
+from msfc.wire.packed import PackedCoder
 
 POOLED_LEVEL = 'p6'
 """The level that FPNs pool from the coarsest one; never sent, pooled again by the receiver."""
@@ -78,87 +82,146 @@ class MSFCConfig:
         return cls(**values)
 
 
-class MSFC(nn.Module):
-    """Multi-scale feature compression (ICME 2021): a pyramid to one small map and back.
-
-    The forward pass has no quantiser, as in the paper's training.
+class Analysis(nn.Module):
+    """The robot's half: MSFF and SSFC encoder.
 
     Args:
         config: the architecture.
     """
 
-    def __init__(self, config: MSFCConfig | None = None) -> None:
+    def __init__(self, config: MSFCConfig) -> None:
         super().__init__()
-        config = config or MSFCConfig()
-        levels = len(config.levels)
-        self.config = config
-        self.msff = MSFF(config.channels, levels, config.se_reduction)
+        self.msff = MSFF(config.channels, len(config.levels), config.se_reduction)
         self.encoder = SSFCEncoder(config.channels, config.code_channels)
-        self.decoder = SSFCDecoder(config.code_channels, config.channels)
-        self.msfr = MSFR(config.channels, levels)
 
-    def encode(self, pyramid: Pyramid) -> Tensor:
-        """Compress a pyramid.
-
-        Args:
-            pyramid: the configured levels, each N x C x h_k x w_k; others are ignored.
-
-        Returns:
-            The code, N x C' x h x w in [-1, 1], of the fused level's size.
-
-        Raises:
-            ValueError: if a level is missing or does not have C channels.
-        """
-        maps = []
-        for level in self.config.levels:
-            if level not in pyramid:
-                raise ValueError(f'the pyramid has no level {level}')
-            if pyramid[level].shape[1] != self.config.channels:
-                raise ValueError(
-                    f'level {level} has {pyramid[level].shape[1]} channels, '
-                    f'the codec {self.config.channels}'
-                )
-            maps.append(pyramid[level])
-        height, width = pyramid[self.config.fused_level].shape[-2:]
-        code: Tensor = self.encoder(self.msff(maps, (height, width)))
+    def forward(self, maps: Sequence[Tensor], size: Size) -> Tensor:
+        """Map L levels N x C x h_k x w_k to a code N x C' x height x width in [-1, 1]."""
+        code: Tensor = self.encoder(self.msff(maps, size))
         return code
 
-    def decode(self, code: Tensor, sizes: Mapping[str, Size]) -> Pyramid:
-        """Rebuild a pyramid.
 
-        Args:
-            code: N x C' x h x w.
-            sizes: height and width in cells of the configured levels; ``p6`` may be left out.
+class Synthesis(nn.Module):
+    """The half behind the link: SSFC decoder and MSFR.
 
-        Returns:
-            The configured levels and ``p6``, each N x C x h_k x w_k, finest first.
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: MSFCConfig) -> None:
+        super().__init__()
+        self.decoder = SSFCDecoder(config.code_channels, config.channels)
+        self.msfr = MSFR(config.channels, len(config.levels))
+
+    def forward(self, code: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
+        """Map a code N x C' x h x w to L levels of the given sizes and ``p6``."""
+        maps: list[Tensor] = self.msfr(self.decoder(code), sizes)
+        return maps
+
+
+class MSFC(FeatureCodec):
+    """Multi-scale feature compression (ICME 2021): a pyramid to one small map and back.
+
+    A rate is n, bits per code element; 32 is float32.
+
+    Args:
+        settings: the architecture.
+    """
+
+    kind: ClassVar[str] = 'msfc'
+    default_rate: ClassVar[int] = 4  # the paper's operating point, with C' a quarter of C
+    analysis: Analysis
+    synthesis: Synthesis
+
+    def __init__(self, settings: MSFCConfig | None = None) -> None:
+        super().__init__()
+        self.settings = settings or MSFCConfig()
+        self.channels = self.settings.channels
+        self.levels = self.settings.levels
+        self.code_channels = self.settings.code_channels
+        self.analysis = Analysis(self.settings)
+        self.synthesis = Synthesis(self.settings)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> MSFC:
+        """Build a codec from its :meth:`config`; absent keys have their default.
+
+        Raises:
+            ValueError: if a key is unknown or a value impossible.
+        """
+        values = {key: value for key, value in config.items() if key != 'type'}
+        return cls(MSFCConfig.from_dict(values))
+
+    def config(self) -> dict[str, Any]:
+        """Return the type and the settings."""
+        return {'type': self.kind, **self.settings.to_dict()}
+
+    def code_shape(self, sizes: Mapping[str, Size]) -> CodeShape:
+        """Return C' and the fused level's size."""
+        return (self.code_channels, *sizes[self.settings.fused_level])
+
+    def coder(self) -> PayloadCoder:
+        """Return the packed coder, which needs no tables."""
+        return PackedCoder()
+
+    def analyse(self, pyramid: Pyramid) -> Tensor:
+        """Compress a pyramid; see :meth:`FeatureCodec.analyse`.
+
+        The code has values in [-1, 1], and the fused level's size.
+        """
+        maps = []
+        for level in self.levels:
+            if level not in pyramid:
+                raise ValueError(f'the pyramid has no level {level}')
+            if pyramid[level].shape[1] != self.channels:
+                raise ValueError(
+                    f'level {level} has {pyramid[level].shape[1]} channels, '
+                    f'the codec {self.channels}'
+                )
+            maps.append(pyramid[level])
+        height, width = pyramid[self.settings.fused_level].shape[-2:]
+        code: Tensor = self.analysis(maps, (height, width))
+        return code
+
+    def synthesise(self, code: Tensor, sizes: Mapping[str, Size]) -> Pyramid:
+        """Rebuild a pyramid; see :meth:`FeatureCodec.synthesise`.
 
         Raises:
             ValueError: if the code does not have C' channels, a level's size is missing, or that
                 of ``p6`` is not half the last one's, rounded up.
         """
-        if code.shape[1] != self.config.code_channels:
+        if code.shape[1] != self.code_channels:
             raise ValueError(
-                f'the code has {code.shape[1]} channels, the codec {self.config.code_channels}'
+                f'the code has {code.shape[1]} channels, the codec {self.code_channels}'
             )
-        missing = [level for level in self.config.levels if level not in sizes]
+        missing = [level for level in self.levels if level not in sizes]
         if missing:
             raise ValueError(f'no size for level {", ".join(missing)}')
-        wanted = [sizes[level] for level in self.config.levels]
-        maps = self.msfr(self.decoder(code), wanted)
+        wanted = [sizes[level] for level in self.levels]
+        maps = self.synthesis(code, wanted)
         pooled = (maps[-1].shape[-2], maps[-1].shape[-1])
         if tuple(sizes.get(POOLED_LEVEL, pooled)) != pooled:
             raise ValueError(
                 f'{POOLED_LEVEL} is {pooled[0]} x {pooled[1]} behind a level of '
                 f'{wanted[-1][0]} x {wanted[-1][1]}, not {sizes[POOLED_LEVEL]}'
             )
-        return dict(zip((*self.config.levels, POOLED_LEVEL), maps, strict=True))
+        return dict(zip((*self.levels, POOLED_LEVEL), maps, strict=True))
 
-    def forward(self, pyramid: Pyramid) -> Pyramid:
-        """Compress and rebuild a pyramid, without a quantiser."""
+    def forward(
+        self, pyramid: Pyramid, rate: int | None = None
+    ) -> tuple[Pyramid, Tensor | None]:
+        """Compress and rebuild a pyramid; see :meth:`FeatureCodec.forward`.
+
+        The paper trains without a quantiser, so without a rate. With one, the code goes through
+        bytes, and no gradient reaches the robot's half.
+        """
         sizes = {
             level: (pyramid[level].shape[-2], pyramid[level].shape[-1])
-            for level in self.config.levels
+            for level in self.levels
             if level in pyramid
         }
-        return self.decode(self.encode(pyramid), sizes)
+        code, bits = self.analyse(pyramid), None
+        if rate is not None:
+            code, payloads = transmit(self.coder(), code, rate)
+            lengths = [8.0 * len(data) for data in payloads]
+            bits = torch.tensor(lengths, device=code.device)
+        return self.synthesise(code, sizes), bits

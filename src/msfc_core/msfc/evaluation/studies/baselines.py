@@ -140,7 +140,7 @@ def compare_baselines(
     coded, plain = _load_models(model, options.reference, settings.device)
     points = [
         Coded(coded.model, depth, identity=coded.identity)
-        for depth in (options.bit_depths or [coded.model.bit_depth])
+        for depth in (options.bit_depths or [coded.model.rate])
     ]
     methods = _methods(plain.model, image_codecs, options, settings.quick)
     encoders = image_codecs.describe()
@@ -164,7 +164,7 @@ def compare_baselines(
         'not_measured': dict(image_codecs.missing),
     }
     write_measurements(output / 'baselines.json', measured, measured[0], about)
-    label = f"MSFC, C'={coded.model.codec.config.code_channels}"
+    label = f"MSFC, C'={coded.model.require_codec().code_channels}"
     not_drawn = comparison.plot(output, label, options.floor)
     return BaselinesResult(
         f'{model} on {settings.data.name}/{settings.split}', tuple(measured[: 1 + len(points)]),

@@ -58,7 +58,7 @@ def compare_models(
     variants = _variants(named, compared, depths)
     journals = output.with_name(f'{output.stem}_journal') if output else None
     measured = data.measure(variants, journals, progress)
-    if not reference and compared.msfc is not None:
+    if not reference and compared.codec is not None:
         notes.append(
             f'{measured[0].variant} is the detector of {names[0]} itself, which may have been '
             'trained behind the codec: --reference takes another'
@@ -97,6 +97,6 @@ def _variants(
     variants: list[Variant] = [uncompressed_variant(compared)]
     for entry in named:
         # A first model without codec is the uncompressed detector itself.
-        if entry.model is not compared or entry.model.msfc is not None:
+        if entry.model is not compared or entry.model.codec is not None:
             variants += entry.variants(bit_depths)
     return variants

@@ -144,7 +144,7 @@ def _papers_width(plan: Path, swept: Path, runs: Sequence[Path]) -> Path:
     folders |= runs_by_width(runs, chosen)
     last = chosen.steps[-1].name
     channels = {
-        width: describe_model(folder / last)['msfc']['channels']
+        width: describe_model(folder / last)['codec']['channels']
         for width, folder in folders.items()
     }
     width = min(folders, key=lambda width: abs(width * PAPERS_SHARE - channels[width]))

@@ -158,7 +158,7 @@ def _notes(
         f"C'={width} was not trained by the sweep but given: its steps may be of other lengths"
         for width in sweep.code_channels if width in given
     ]
-    frozen = {step.name for step in sweep.steps[:1] if step.trains == 'msfc'}
+    frozen = {step.name for step in sweep.steps[:1] if step.trains == 'codec'}
     for model in models:
         if model.step in frozen and model.named.model.detector is not plain.detector:
             notes.append(

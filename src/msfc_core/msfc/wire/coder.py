@@ -1,0 +1,98 @@
+"""What makes bytes of a code and a code of bytes, whatever the network around it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msfc.wire.packing import Bytes
+
+CodeShape: TypeAlias = tuple[int, int, int]
+"""Channels C', height and width in cells of a code."""
+
+Code: TypeAlias = NDArray[np.float32]
+"""The code of one image, C' x h x w."""
+
+
+class PayloadCoder(ABC):
+    """Between the code of one image and the payload of its packet, bit-exact on every machine.
+
+    A codec makes its own (:meth:`msfc.codecs.base.FeatureCodec.coder`), so that tables which a
+    coder needs come with the model. Both ends read the same values, on whatever hardware.
+
+    Attributes:
+        coding: the number of the coding in packets.
+        rates: the rates that it knows, cheapest first; what one means is the coding's.
+        uses_references: whether a payload may be coded against an earlier frame's code.
+    """
+
+    coding: ClassVar[int]
+    rates: tuple[int, ...]
+    uses_references: ClassVar[bool] = False
+
+    @abstractmethod
+    def write(self, code: Code, rate: int, reference: Code | None = None) -> bytes:
+        """Return the payload of a code.
+
+        Args:
+            code: C' x h x w float32.
+            rate: one of :attr:`rates`.
+            reference: what :meth:`read` gave for the frame that this one refers to, if to any.
+
+        Raises:
+            ValueError: if the rate is unknown, or a reference is given to a coder without them.
+            PacketError: if a value is not a number.
+        """
+
+    @abstractmethod
+    def read(
+        self, data: Bytes, shape: CodeShape, rate: int, reference: Code | None = None
+    ) -> Code:
+        """Return the code that a payload holds, a new array.
+
+        Args:
+            data: a payload; contiguous.
+            shape: of the code.
+            rate: one of :attr:`rates`, the one that it was written at.
+            reference: as it was written with.
+
+        Raises:
+            ValueError: if it is none of this shape and rate, or a reference is given to a coder
+                without them.
+            PacketError: if only reading shows that it cannot be decoded.
+        """
+
+    @abstractmethod
+    def check(self, data: Bytes, shape: CodeShape, rate: int) -> None:
+        """Check what can be checked of a payload without decoding it; allocates nothing.
+
+        Args:
+            data: a payload from anywhere; contiguous.
+            shape: of the code.
+            rate: one of :attr:`rates`.
+
+        Raises:
+            PacketError: if it cannot be decoded.
+        """
+
+    @abstractmethod
+    def expected_bytes(self, shape: CodeShape, rate: int) -> float:
+        """Return the length that payloads of this shape and rate have; exact where it is fixed.
+
+        Raises:
+            ValueError: if the rate is unknown.
+        """
+
+    def check_rate(self, rate: int) -> int:
+        """Return ``rate``.
+
+        Raises:
+            ValueError: if it is not one of :attr:`rates`.
+        """
+        if rate not in self.rates:
+            choices = ', '.join(map(str, self.rates))
+            raise ValueError(f'rate {rate} is not one of {choices}')
+        return rate
