@@ -52,7 +52,7 @@ def main(
 ) -> None:
     """Draw a row per image."""
     coded, plain = load_model(model), load_model(reference)
-    plain.msfc = None
+    plain.codec = None
     dataset = CocoDataset(data, split)
     rows = []
     for index in range(min(images, len(dataset))):

@@ -203,13 +203,13 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.count = 0
-        decode = CloudPipeline.decode
+        decode = CloudPipeline.decode_valid
 
         def counted(pipeline, packet):
             self.count += 1
             return decode(pipeline, packet)
 
-        monkeypatch.setattr(CloudPipeline, 'decode', counted)
+        monkeypatch.setattr(CloudPipeline, 'decode_valid', counted)
 
 
 def broken_off(bag, output, model, after):
