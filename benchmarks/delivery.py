@@ -189,12 +189,12 @@ def results(
 ) -> dict[str, Any]:
     """Measure a planner and a viewer behind the cloud."""
     from msfc.model_file import load_model
-    from msfc.pipeline import EdgePipeline
+    from msfc.pipeline.torch_network import edge_pipeline
     from msfc_ros.messages import packet_to_message
 
     width, height, rate = VIEWED
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    packet = EdgePipeline(load_model()).encode(pixels)
+    packet = edge_pipeline(load_model()).encode(pixels)
     config = Path(get_package_share_directory('msfc')) / 'config'
     parameters = {'qos.output.depth': depth, 'device': 'cpu', 'threads': 1}
     processes.start('cloud', 'msfc_cloud', 'cloud_node', config / 'cloud.yaml', parameters)

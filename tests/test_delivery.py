@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 from msfc_msgs.msg import CompressedFeature
 
 from msfc.model_file import load_model
-from msfc.pipeline import EdgePipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_to_message
 from ros_fixtures import camera_image
@@ -95,7 +95,7 @@ def test_every_result_arrives_though_somebody_looks_on(
     probe.wait(lambda: values('decoding').get('listeners') == '1', 'the cloud to know the planner')
 
     image = camera_image(480, 640)
-    packet = EdgePipeline(load_model(model_directory)).encode(image_to_bgr(image))
+    packet = edge_pipeline(load_model(model_directory)).encode(image_to_bgr(image))
     message = packet_to_message(packet, image.header)
     edge.publish(message)
     for process, topic in ((planner, 'instances'), (viewer, 'overlay'), (viewer, 'label_map')):

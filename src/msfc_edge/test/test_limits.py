@@ -6,7 +6,8 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from msfc.model_file import load_model
-from msfc.pipeline import CloudPipeline, EdgePipeline
+from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.packet import DecodeLimits, PacketError
 from msfc_edge.limits import beyond_limits
 
@@ -18,7 +19,7 @@ def model(model_directory):
 
 @pytest.fixture(scope='module')
 def packet(model):
-    return EdgePipeline(model).encode(np.zeros((120, 160, 3), np.uint8))
+    return edge_pipeline(model).encode(np.zeros((120, 160, 3), np.uint8))
 
 
 def test_ordinary_images_are_within_the_limits(packet):
