@@ -61,6 +61,25 @@ def print_baselines(result: BaselinesResult) -> None:
     print_lines(
         [row['sentence'] for row in result.equal_precision if row['measure'] == 'mask_map']
     )
+    print_table(
+        'the best image codec and setting for its bytes, by mask mAP',
+        ('bytes', 'box', 'mask', 'encoder', 'setting'),
+        [
+            (
+                f'{row["bytes"]:,.0f}', f'{row["box_map"]:.3f}', f'{row["mask_map"]:.3f}',
+                '' if row['encode_seconds'] is None else f'{1000 * row["encode_seconds"]:.0f} ms',
+                row['setting'],
+            )
+            for row in result.envelope
+        ],
+    )
+    print_lines(
+        [
+            f'over mask mAP {row["low"]:.3f} to {row["high"]:.3f}: {row["method"]} needs '
+            f'{row["ratio"]:.2f} times the bytes'
+            for row in result.over_range if row['measure'] == 'mask_map'
+        ]
+    )
     print_lines([*result.not_drawn, *result.notes, f'tables and plots: {result.output}'])
 
 

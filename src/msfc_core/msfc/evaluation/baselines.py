@@ -81,12 +81,13 @@ def image_methods(
         ways = all_ways(codec) if grid else chosen_ways(codec)
         if not downscale:
             ways = {CAMERA_SIZE: codec.qualities}
+        methods.setdefault(kind, [])
         for scale, qualities in ways.items():
             way = codec if scale is CAMERA_SIZE else DownscalingCodec(codec, scaled, scale)
-            methods.setdefault(kind, []).extend(
+            methods[kind].extend(
                 ImageSent(detector, way, quality) for quality in thin_out(qualities, settings)
             )
-    return [Method(name, tuple(variants)) for name, variants in methods.items()]
+    return [Method(name, tuple(variants)) for name, variants in methods.items() if variants]
 
 
 def thin_out(values: Sequence[int], count: int | None) -> list[int]:

@@ -22,17 +22,25 @@ SCALES: tuple[float | None, ...] = (0.5, 0.75, 1.0, 1.5, CAMERA_SIZE)
 Ways = Mapping[float | None, tuple[int, ...]]
 """Qualities by scale."""
 
-CHOSEN: Mapping[str, Ways] = {}
-"""By name of the codec; those that are not here are measured by :data:`PLAIN_SCALES`."""
+CHOSEN: Mapping[str, Ways] = {
+    'AVIF 4:2:0': {},
+    'AVIF 4:4:4': {0.5: (3,), 0.75: (5,), 1.0: (3, 6, 10, 15, 20, 32, 48, 70)},
+    'H.265 intra 4:2:0': {0.75: (-46,), 1.0: (-50, -45, -40, -35)},
+    'H.265 intra 4:4:4': {1.0: (-46, -42, -38, -33)},
+}
+"""By name of the codec; those that are not here are measured at :data:`PLAIN_SCALES`.
 
-PLAIN_SCALES: tuple[float | None, ...] = (0.5, 1.0, CAMERA_SIZE)
+Of AVIF 4:2:0 none: 4:4:4 needed 7 % fewer bytes at equal distance of the detector's features.
+"""
+
+PLAIN_SCALES: tuple[float | None, ...] = (0.5, 1.0)
 """For codecs that were nowhere best, with all their qualities."""
 
 
 def chosen_ways(codec: ImageCodec) -> Ways:
     """Return the settings that a codec is measured at."""
     known = CHOSEN.get(codec.name)
-    return known or dict.fromkeys(PLAIN_SCALES, codec.qualities)
+    return dict.fromkeys(PLAIN_SCALES, codec.qualities) if known is None else known
 
 
 def all_ways(codec: ImageCodec) -> Ways:

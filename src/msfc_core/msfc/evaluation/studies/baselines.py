@@ -9,14 +9,23 @@ from typing import Any
 
 from msfc.evaluation import feature_jpeg
 from msfc.evaluation.baselines import (
+    PAPER_BASELINE,
     Method,
+    envelope,
     equal_precision_table,
     feature_jpeg_method,
     image_methods,
+    range_table,
     rate_curve,
     thin_out,
 )
-from msfc.evaluation.image_codecs import AVIF_SPEED, ImageCodec, codec_versions, find_codecs
+from msfc.evaluation.image_codecs import (
+    AVIF_SPEED,
+    VIDEO_PRESET,
+    ImageCodec,
+    codec_versions,
+    find_codecs,
+)
 from msfc.evaluation.measurement import Measurement
 from msfc.evaluation.model_set import NamedModel, is_untrained
 from msfc.evaluation.plots import Series, plot_rates
@@ -46,22 +55,29 @@ class ImageCodecChoice:
         codecs: those to measure.
         missing: why others are not here, by name.
         avif_speed: of AVIF's encoder.
+        preset: of the encoders of H.264 and H.265.
     """
 
     codecs: tuple[ImageCodec, ...]
     missing: Mapping[str, str]
     avif_speed: int
+    preset: str = VIDEO_PRESET
 
     @classmethod
-    def find(cls, kinds: Sequence[str] = (), avif_speed: int = AVIF_SPEED) -> ImageCodecChoice:
+    def find(
+        cls,
+        kinds: Sequence[str] = (),
+        avif_speed: int = AVIF_SPEED,
+        preset: str = VIDEO_PRESET,
+    ) -> ImageCodecChoice:
         """Return the codecs of some kinds, such as ``JPEG``; all that are here if none.
 
         Raises:
             ValueError: a kind is unknown, or not here.
         """
-        codecs, missing = find_codecs(avif_speed=avif_speed)
+        codecs, missing = find_codecs(avif_speed=avif_speed, preset=preset)
         if not kinds:
-            return cls(tuple(codecs), missing, avif_speed)
+            return cls(tuple(codecs), missing, avif_speed, preset)
         here = {codec.name.split()[0] for codec in codecs}
         for name in kinds:
             if name not in here:
@@ -70,11 +86,11 @@ class ImageCodecChoice:
                     else f'no codec {name}: choose from {", ".join(sorted(here))}'
                 )
         chosen = tuple(codec for codec in codecs if codec.name.split()[0] in kinds)
-        return cls(chosen, {}, avif_speed)
+        return cls(chosen, {}, avif_speed, preset)
 
     def describe(self) -> dict[str, Any]:
-        """Return what the results depend on: versions and settings of the encoders."""
-        return {**codec_versions(), 'avif_speed': self.avif_speed}
+        """Return versions and settings of the encoders."""
+        return {**codec_versions(), 'avif_speed': self.avif_speed, 'preset': self.preset}
 
 
 @dataclass(frozen=True)
@@ -85,9 +101,11 @@ class BaselineOptions:
         reference: detector that gets images and features uncoded; the model's own if None.
         bit_depths: n of the codec; the model's own if none.
         features: whether the paper's baseline, the features as JPEG, is measured.
-        downscale: whether images made as small as the detector's input are sent too.
-        qualities: how many per codec; all if None.
+        downscale: whether images are made smaller too.
+        qualities: how many per codec and scale; all if None.
         floor: least mAP in the plots.
+        grid: whether every quality is measured at every scale, in place of those that were good
+            on validation images.
     """
 
     reference: str | None = None
@@ -96,6 +114,7 @@ class BaselineOptions:
     downscale: bool = True
     qualities: int | None = None
     floor: float = 0.0
+    grid: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,10 +124,16 @@ class BaselinesResult(StudyResult):
     Attributes:
         equal_precision: a row per operating point, method and measure, see
             :func:`msfc.evaluation.baselines.equal_precision_table`.
+        envelope: the best image codec and setting for its bytes, by mask mAP, see
+            :func:`msfc.evaluation.baselines.envelope`.
+        over_range: a row per method and measure, see
+            :func:`msfc.evaluation.baselines.range_table`.
         not_drawn: what the plots leave out, in words.
     """
 
     equal_precision: tuple[Mapping[str, Any], ...]
+    envelope: tuple[Mapping[str, Any], ...]
+    over_range: tuple[Mapping[str, Any], ...]
     not_drawn: tuple[str, ...]
 
 
@@ -151,16 +176,20 @@ def compare_baselines(
         ],
         output / JOURNALS, progress,
         # Not the codec: what it is compared with stays when it is another one.
-        reference=plain.identity, encoders=encoders,
+        reference=plain.identity, encoders=codec_versions(),
     )
     comparison = _Comparison(methods, measured, len(points))
-    tables = comparison.tables()
+    tables, envelopes, over_range = (
+        comparison.tables(), comparison.envelopes(), comparison.over_range()
+    )
     about = {
         **data.describe(settings.notes),
         'models': [coded.describe()],
         'reference_detector': plain.describe(),
         'encoders': encoders,
         'equal_precision': tables,
+        'over_range': over_range,
+        'envelope': envelopes,
         'not_measured': dict(image_codecs.missing),
     }
     write_measurements(output / 'baselines.json', measured, measured[0], about)
@@ -168,7 +197,8 @@ def compare_baselines(
     not_drawn = comparison.plot(output, label, options.floor)
     return BaselinesResult(
         f'{model} on {settings.data.name}/{settings.split}', tuple(measured[: 1 + len(points)]),
-        tuple(settings.notes), output, tuple(tables), tuple(not_drawn),
+        tuple(settings.notes), output, tuple(tables), tuple(envelopes['mask_map']),
+        tuple(over_range), tuple(not_drawn),
     )
 
 
@@ -190,7 +220,9 @@ def _methods(
     model: SplitModel, image_codecs: ImageCodecChoice, options: BaselineOptions, quick: bool
 ) -> list[Method]:
     count = options.qualities or (QUICK_QUALITIES if quick else None)
-    methods = image_methods(model.detector, image_codecs.codecs, options.downscale, count)
+    methods = image_methods(
+        model.detector, image_codecs.codecs, options.downscale, count, options.grid
+    )
     if options.features:
         qualities = thin_out(feature_jpeg.QUALITIES, count)
         methods.insert(0, feature_jpeg_method(model.detector, qualities))
@@ -222,6 +254,19 @@ class _Comparison:
             for row in equal_precision_table(self._methods, self._points, self._by_name, name)
         ]
 
+    def over_range(self) -> list[dict[str, Any]]:
+        """Return the ratio of bytes over all precisions in common with the codec."""
+        return [
+            row
+            for name in PANELS
+            for row in range_table(self._methods, self._points, self._by_name, name)
+        ]
+
+    def envelopes(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the best image codec and setting for its bytes, by box and by mask mAP."""
+        images = [method for method in self._methods if method.name != PAPER_BASELINE]
+        return {name: envelope(images, self._by_name, name) for name in PANELS}
+
     def plot(self, output: Path, label: str, floor: float) -> list[str]:
         """Draw precision over BPFE and over bytes; return what is left out, in words.
 
@@ -251,12 +296,7 @@ class _Comparison:
 
     def _best(self, method: Method, measure: str) -> list[Measurement]:
         curve, own = rate_curve(method, self._by_name, measure)
-        rates, values = curve.frontier()
-        wanted = set(zip(rates.tolist(), values.tolist(), strict=True))
-        kept = {
-            (entry.payload_bytes or 0.0, entry.precision.values[measure]): entry for entry in own
-        }
-        return [entry for key, entry in sorted(kept.items()) if key in wanted]
+        return [own[place] for place in curve.frontier_places()]
 
 
 def _series(
