@@ -50,7 +50,7 @@ class Player(Node):
         self._awaited: tuple[int, int] | None = None
         self._answers = [output_topic(name, 'instances') for name in names] if each else []
         for name in self._answers:
-            self.create_subscription(InstanceArray, name, self._result, QOS)
+            self.create_subscription(InstanceArray, name, self.note_result, QOS)
         self._each = each
 
     @property
@@ -94,7 +94,8 @@ class Player(Node):
         """Wait no longer."""
         self._awaited = None
 
-    def _result(self, message: InstanceArray) -> None:
+    def note_result(self, message: InstanceArray) -> None:
+        """Take note of instances, which may be those that are waited for."""
         stamp = message.header.stamp
         if self._awaited == (stamp.sec, stamp.nanosec):
             self._awaited = None

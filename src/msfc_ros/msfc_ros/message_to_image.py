@@ -119,7 +119,7 @@ def _load_converter() -> tuple[str, Callable[[Image, str], NDArray[Any]]]:
         return 'rosbags-image', image_to_cvimage
 
 
-CONVERTER, _convert = _load_converter()
+CONVERTER, convert = _load_converter()
 """Name of the library that converts."""
 
 
@@ -174,7 +174,7 @@ def image_to_bgr(message: Image) -> NDArray[np.uint8]:
         return rows.reshape(message.height, message.width, 3)
     plain = encoding.sample == 1 and encoding.name == message.encoding
     if plain and message.step == rows.shape[1] and not message.is_bigendian:
-        return _convert(message, 'bgr8')
+        return convert(message, 'bgr8')
     return _pixels_to_bgr(_samples(rows, message, encoding), encoding)
 
 
@@ -216,7 +216,7 @@ def _pixels_to_bgr(pixels: NDArray[Any], encoding: Encoding) -> NDArray[np.uint8
     if encoding.name == 'bgr8':
         return pixels
     target = 'bgr8' if encoding.sample == 1 else 'bgr16'
-    converted = _convert(image_to_message(pixels, Image().header, encoding.name), target)
+    converted = convert(image_to_message(pixels, Image().header, encoding.name), target)
     if encoding.sample == 1:
         return converted
     # 65535 / 255 is odd: no value lies half way between two, to be rounded one way or another.

@@ -451,7 +451,7 @@ def run(
             get_logger('msfc').fatal(f'cannot start: {error}')
             return 1
         try:
-            return _spin(node, stop)
+            return spin(node, stop)
         finally:
             node.destroy_node()
     finally:
@@ -461,7 +461,7 @@ def run(
         gc.freeze()
 
 
-def _spin(node: ManagedNode, stop: threading.Event) -> int:
+def spin(node: ManagedNode, stop: threading.Event) -> int:
     """Start a node, spin it until ``stop`` is set, stop it; return the exit status."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)

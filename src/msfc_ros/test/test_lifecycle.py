@@ -238,7 +238,7 @@ def test_error_in_a_callback_is_counted(node, probe, monkeypatch):
 
     camera = probe.publisher(Image, 'image_raw')
     with monkeypatch.context() as patch:
-        patch.setattr(node, '_note_arrival', fail)
+        patch.setattr(node, 'age_ms', fail)
         probe.insist(
             camera, image(1), lambda: node.statistics.refused.get('internal_error'), 'the count'
         )
@@ -260,7 +260,7 @@ def test_process_goes_on_after_an_error_in_a_callback(ros, capfd):
 
     node.create_timer(0.05, tick)
     try:
-        assert node_module._spin(node, stop) == 0
+        assert node_module.spin(node, stop) == 0
     finally:
         node.destroy_node()
     assert node.state == 'unconfigured'
@@ -272,7 +272,7 @@ def test_process_that_cannot_start_ends(ros):
     node = Patient()
     node.problems['activate'] = ValueError('no')
     try:
-        assert node_module._spin(node, threading.Event()) == 1
+        assert node_module.spin(node, threading.Event()) == 1
     finally:
         node.destroy_node()
     assert node.done == ['configure', 'activate', 'deactivate', 'clean_up']

@@ -228,9 +228,9 @@ def test_both_converters_give_the_same_pixels(name, monkeypatch):
     from rosbags.image import image_to_cvimage
 
     message, _ = make(name, padding=4)
-    monkeypatch.setattr(message_to_image, '_convert', image_to_cvimage)
+    monkeypatch.setattr(message_to_image, 'convert', image_to_cvimage)
     by_rosbags = image_to_bgr(message)
-    monkeypatch.setattr(message_to_image, '_convert', like_cv_bridge)
+    monkeypatch.setattr(message_to_image, 'convert', like_cv_bridge)
     np.testing.assert_array_equal(image_to_bgr(message), by_rosbags)
 
 

@@ -69,16 +69,25 @@ def test_bags_need_no_torch():
 
 
 @pytest.fixture
-def make_player(ros):
+def make_player(ros, monkeypatch):
     """Return a function that makes a player, and what it publishes."""
     players = []
 
     def make(**options):
         options = {'to': '', 'each': False, 'restamp': False, **options}
-        player = Player(SimpleNamespace(topics=(TOPIC,)), **options)
-        players.append(player)
         sent = []
-        player._out[TOPIC] = SimpleNamespace(publish=sent.append, get_subscription_count=lambda: 1)
+        publisher = SimpleNamespace(publish=sent.append, get_subscription_count=lambda: 1)
+        create = Player.create_publisher
+
+        def create_publisher(self, kind, *args, **kwargs):
+            # Not the publishers that every node has.
+            own = kind is CompressedFeature
+            return publisher if own else create(self, kind, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Player, 'create_publisher', create_publisher)
+            player = Player(SimpleNamespace(topics=(TOPIC,)), **options)
+        players.append(player)
         return player, sent
 
     yield make
@@ -121,7 +130,7 @@ def test_each_waits_for_an_answer_and_for_who_gives_it(make_player):
     assert player.missing == 'nobody publishes /robot1/instances'
     message, recorded = features()
     player.send(recorded)
-    player._result(features(seconds=8)[0])
+    player.note_result(features(seconds=8)[0])
     assert not player.answered
-    player._result(message)
+    player.note_result(message)
     assert player.answered
