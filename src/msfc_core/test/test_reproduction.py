@@ -31,7 +31,7 @@ from msfc.evaluation.bootstrap import MEASURES, BootstrapResult, Interval
 from msfc.evaluation.coco_map import average_precision, to_coco_results
 from msfc.evaluation.feature_jpeg import FeatureJpeg
 from msfc.evaluation.image_codecs import DownscalingCodec, JpegCodec
-from msfc.evaluation.image_settings import SCALES
+from msfc.evaluation.image_settings import CHOSEN, SCALES
 from msfc.evaluation.importance import (
     LevelVariances,
     importance_variants,
@@ -401,6 +401,26 @@ def test_envelope_has_the_best_setting_for_its_bytes(detector: FindingDetector) 
     json.dumps([rows, table], allow_nan=False)
     with pytest.raises(ValueError, match='sends nothing'):
         range_table(methods, [fake('n=4', None, 0.3)], measured)
+
+
+def test_chosen_settings_are_of_codecs_that_exist(detector: FindingDetector) -> None:
+    codecs, missing = image_codecs.find_codecs()
+    names = {codec.name for codec in codecs}
+    here = {name for name in CHOSEN if name.split()[0] not in missing}
+    assert here <= names
+    for ways in CHOSEN.values():
+        for scale, qualities in ways.items():
+            assert scale in SCALES
+            assert list(qualities) == sorted(set(qualities))
+    some = [codec for codec in codecs if codec.name in here and codec.name != 'AVIF 4:2:0']
+    for method in image_methods(detector, some):
+        wanted = [codec.name for codec in some if codec.name.startswith(method.name)]
+        count = sum(len(q) for name in wanted for q in CHOSEN[name].values())
+        assert len(method.variants) == count > 4
+    # A subsampling that was nowhere best is left out, unless all are asked for.
+    left_out = [codec for codec in codecs if codec.name == 'AVIF 4:2:0']
+    assert not image_methods(detector, left_out)
+    assert len(image_methods(detector, left_out, grid=True)) == len(left_out)
 
 
 def test_methods_have_unlike_names(detector: FindingDetector) -> None:

@@ -25,7 +25,7 @@ Ways = Mapping[float | None, tuple[int, ...]]
 CHOSEN: Mapping[str, Ways] = {
     'AVIF 4:2:0': {},
     'AVIF 4:4:4': {0.5: (3,), 0.75: (5,), 1.0: (3, 6, 10, 15, 20, 32, 48, 70)},
-    'H.265 intra 4:2:0': {0.75: (-46,), 1.0: (-50, -45, -40, -35)},
+    'H.265 intra 4:2:0': {0.5: (-47,), 0.75: (-50,), 1.0: (-51, -47, -43)},
     'H.265 intra 4:4:4': {1.0: (-46, -42, -38, -33)},
 }
 """By name of the codec; those that are not here are measured at :data:`PLAIN_SCALES`.
