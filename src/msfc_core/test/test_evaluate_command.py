@@ -163,7 +163,7 @@ def test_a_pyramid_and_a_code_are_computed_once(
     from msfc.codecs.msfc.codec import MSFC
     from msfc.detectors.torchvision import TorchvisionDetector
 
-    counts = {'extract': 0, 'encode': 0}
+    counts = {'extract': 0, 'analyse': 0}
     for kind, name in ((TorchvisionDetector, 'extract'), (MSFC, 'analyse')):
         original = getattr(kind, name)
 
@@ -177,7 +177,7 @@ def test_a_pyramid_and_a_code_are_computed_once(
         folder, folder / 'c2' / 'msfc', folder / 'c4' / 'msfc', '--bits', 2, '--bits', 4,
         '--bits', 8, '--reference', folder / 'detector',
     )
-    assert counts == {'extract': IMAGES, 'encode': 2 * IMAGES}
+    assert counts == {'extract': IMAGES, 'analyse': 2 * IMAGES}
 
 
 def test_plain_detectors(folder: Path, tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_forged_packets(cloud: CloudPipeline) -> None:
             found = outcome(cloud, forged.packet, meter)
             assert found in forged.outcomes, (found, forged)
             counts[found] += 1
-    assert set(counts) == {None, *RefusalReason}
+    # Packed payloads have no references that could be missing.
+    assert set(counts) == {None, *RefusalReason} - {RefusalReason.MISSING_REFERENCE}
     assert min(counts.values()) >= FORGED // 500
 
 

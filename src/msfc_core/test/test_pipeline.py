@@ -21,10 +21,11 @@ from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline, image_to_tensor
 from msfc.types import Instances, Pyramid
+from msfc.wire.packed import PackedCoder
 from msfc.wire.packet import DecodeLimits, PacketError, RefusalReason
 from msfc.wire.packing import packed_size, unpack
 from msfc.wire.quantizer import BIT_DEPTHS, dequantize, quantize
-from tiny import CODE_CHANNELS, randomize_norm, tiny_model
+from tiny import CHANNELS, CODE_CHANNELS, randomize_norm, tiny_model
 
 Image = NDArray[np.uint8]
 
@@ -291,6 +292,53 @@ def test_refusals_reach_the_caller(
             call(replace(packet, **changes))
         assert caught.value.reason is reason
     assert len(cloud.decode(packet).instances) == 2
+
+
+class ReferringCoder(PackedCoder):
+    """The packed coder, as if it had references."""
+
+    uses_references = True
+
+
+class ReferringCodec(MSFC):
+    """A codec with that coder."""
+
+    def coder(self) -> PackedCoder:
+        return ReferringCoder()
+
+
+def test_a_reference_that_is_not_known_is_refused(model: SplitModel) -> None:
+    packet = replace(edge_pipeline(model).encode(random_image(50, 99), 8), reference=7)
+    with pytest.raises(PacketError, match='frame 7, but coding 0 has no references') as caught:
+        CloudPipeline(model).decode(packet)
+    assert caught.value.reason is RefusalReason.BAD_REFERENCE
+    codec = ReferringCodec(MSFCConfig(CHANNELS, CODE_CHANNELS, se_reduction=4))
+    codec.load_state_dict(model.require_codec().state_dict())
+    cloud = CloudPipeline(SplitModel(model.detector, codec))
+    with pytest.raises(PacketError, match='frame 7, which is not known here') as caught:
+        cloud.decode(packet)
+    assert caught.value.reason is RefusalReason.MISSING_REFERENCE
+    assert len(cloud.decode(replace(packet, reference=0)).instances) == 2
+
+
+def test_a_packet_is_checked_once(model: SplitModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = []
+    check = PackedCoder.check
+
+    def counted(coder: PackedCoder, *given: Any) -> None:
+        checks.append(given)
+        check(coder, *given)
+
+    monkeypatch.setattr(PackedCoder, 'check', counted)
+    cloud, other = CloudPipeline(model), CloudPipeline(model)
+    packet = edge_pipeline(model).encode(random_image(50, 99))
+    valid = cloud.validate(packet)
+    (result,) = cloud.decode_valid([valid])
+    assert len(checks) == 1
+    assert_same(cloud.decode(packet).instances, result.instances)
+    assert len(checks) == 2
+    with pytest.raises(ValueError, match='checked for another pipeline'):
+        other.decode_valid([valid])
 
 
 def test_refused_packets_do_not_reach_the_model(
