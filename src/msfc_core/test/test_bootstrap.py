@@ -19,10 +19,10 @@ from msfc.evaluation.bootstrap import (
     ImageMatches,
     bootstrap_precision,
     draw_weights,
+    first_at_least,
+    hits_needed,
     percentile_interval,
 )
-from msfc.evaluation.bootstrap import _first_at_least as first_at_least
-from msfc.evaluation.bootstrap import _hits_needed as hits_needed
 
 SIZE = 48
 

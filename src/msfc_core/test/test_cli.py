@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from msfc.cli.console import Bar, report_errors
 from msfc.cli.main import app
+from msfc.detectors import build_detector
+from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
 from tiny_data import experiment_values, write_data, write_experiment
 
@@ -166,12 +168,9 @@ class TestErrors:
         assert_refused("device 'x'", 'evaluate', model, '--data', data, '--device', 'x')
         if not torch.cuda.is_available():
             assert_refused('no CUDA', 'evaluate', model, '--data', data, '--device', 'cuda')
-        other = load_model(model)
-        other.detector.class_names = ('fork', 'ball')
-        other.detector._config = type(other.detector._config)(
-            **{**other.detector._config.__dict__, 'class_names': ('fork', 'ball')}
-        )
-        save_model(other, tmp_path / 'other')
+        detector = load_model(model).detector
+        other = build_detector({**detector.config(), 'class_names': ['fork', 'ball']})
+        save_model(SplitModel(other), tmp_path / 'other')
         assert_refused(
             'fork, ball; the data set has cup, ball', 'evaluate', tmp_path / 'other', '--data',
             data, '--split', 'val',

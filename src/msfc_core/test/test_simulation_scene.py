@@ -58,7 +58,7 @@ def test_at_least_ten_classes():
 def test_seeds_give_what_they_always_gave():
     """Else WORLD_VERSION has to be raised, and models were trained on another world."""
     scene = TabletopScene(scene_rng('test', 0), **SIZE)
-    assert [CLASS_NAMES[label] for label in scene._labels] == GOLDEN
+    assert [CLASS_NAMES[label] for label in scene.labels] == GOLDEN
 
 
 def test_moving_camera():

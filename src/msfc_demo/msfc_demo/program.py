@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from msfc.model_file import ModelFileError, load_model
+from msfc.output import check_output_file, check_output_folder
 from msfc_demo.demo import Demo, StoppedError, StopRequest
 from msfc_demo.media import write_contact_sheet, write_video
 from msfc_demo.metrics import DemoMetrics
@@ -27,6 +28,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     stop = StopRequest()
     status = 0
     try:
+        check_output_folder(options.output)
+        if options.json:
+            check_output_file(options.json)
         model = load_model(options.model)
         demo = Demo(options, model, console, stop)
     except (ModelFileError, OSError) as error:

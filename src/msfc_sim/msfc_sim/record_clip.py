@@ -12,6 +12,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
+from msfc.output import check_output_folder
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.path import Shot
 from msfc_ros.image_to_message import to_bytes_field
@@ -79,6 +80,7 @@ def main(args: Sequence[str] | None = None) -> None:
         options.scenes, options.frames, options.quality, options.width, options.height
     )
     try:
+        check_output_folder(options.output)
         count = write_clip(options.output, frames)
     except (ValueError, OSError) as error:
         sys.exit(f'record_clip: {error}')

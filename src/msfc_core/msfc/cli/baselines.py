@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from msfc.cli.console import check_device, print_lines, report_errors
+from msfc.cli.console import check_device, report_errors
 from msfc.cli.options import (
     DataFolder,
     Device,
@@ -17,7 +17,7 @@ from msfc.cli.options import (
     Replicates,
     Split,
 )
-from msfc.cli.studies import print_baselines, run_study
+from msfc.cli.studies import print_baselines, print_missing, run_study
 
 # The heavy imports are in the commands, so that --help answers at once.
 
@@ -68,8 +68,7 @@ def baselines(
 ) -> None:
     """Compare the codec with JPEG of the features (the paper's baseline) and with image codecs.
 
-    Same images, same run; bytes at equal mask and box mAP, with bootstrap intervals. Resumes an
-    interrupted run.
+    Same images, same run; bytes at equal mAP, with bootstrap intervals. Run again to resume.
     """
     with report_errors():
         from msfc.evaluation.studies.baselines import (
@@ -84,7 +83,7 @@ def baselines(
             reference, tuple(bits or ()), features, downscale, settings, floor, grid
         )
         codecs = ImageCodecChoice.find(codec or (), avif_speed, preset)
-        print_lines([f'{name} is not measured: {why}' for name, why in codecs.missing.items()])
+        print_missing(codecs)
         result = run_study(
             lambda progress: compare_baselines(model, study, output, codecs, options, progress),
             study.notes, study.folder(output),

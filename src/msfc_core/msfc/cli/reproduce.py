@@ -24,6 +24,7 @@ from msfc.cli.studies import (
     print_baselines,
     print_comparison,
     print_importance,
+    print_missing,
     print_sweep,
     run_study,
 )
@@ -72,7 +73,7 @@ def reproduce(
         study = StudySettings(data, split, limit, replicates, check_device(device), quick)
         options = SweepOptions(detector, tuple(run or ()), workers=workers)
         codecs = ImageCodecChoice.find(codec or ())
-        print_lines([f'{name} is not measured: {why}' for name, why in codecs.missing.items()])
+        print_missing(codecs)
         steps = Reproduction(plan, study, output, options, codecs, model, settings).steps()
         for number, step in enumerate(steps, start=1):
             print_lines(['', f'{number} of {len(steps)}: {step.title}'])

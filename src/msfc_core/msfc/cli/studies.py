@@ -11,7 +11,7 @@ from msfc.cli.console import Bar, print_lines, print_table, stoppable
 if TYPE_CHECKING:
     from msfc.evaluation.bootstrap import Interval
     from msfc.evaluation.measurement import Measurement
-    from msfc.evaluation.studies.baselines import BaselinesResult
+    from msfc.evaluation.studies.baselines import BaselinesResult, ImageCodecChoice
     from msfc.evaluation.studies.common import StudyResult
     from msfc.evaluation.studies.importance import ImportanceResult
     from msfc.evaluation.studies.sweep import SweepResult
@@ -81,6 +81,11 @@ def print_baselines(result: BaselinesResult) -> None:
         ]
     )
     print_lines([*result.not_drawn, *result.notes, f'tables and plots: {result.output}'])
+
+
+def print_missing(codecs: ImageCodecChoice) -> None:
+    """Print which image codecs are not here, and why."""
+    print_lines([f'{name} is not measured: {why}' for name, why in codecs.missing.items()])
 
 
 def print_importance(result: ImportanceResult) -> None:

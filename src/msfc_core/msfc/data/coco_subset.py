@@ -91,11 +91,10 @@ def write_subset(
     """Check a COCO data set and write the sound part of it, or a subset.
 
     Of images, name, file, size and end are checked, not all that lies between
-    (:func:`msfc.data.files.is_cut_off`); of annotations, ids, box and mask.
-
-    The images of a subset are those with the least hash of their file name, so that a larger
-    subset has all images of a smaller one. Ids stay as they are, but for those of annotations that
-    are not unique. A run that was broken off goes on where it ended.
+    (:func:`msfc.data.files.is_cut_off`); of annotations, ids, box and mask. The images of a subset
+    are those with the least hash of their file name, so that a larger subset has all images of a
+    smaller one. Ids stay as they are, but for those of annotations that are not unique. Resumes an
+    interrupted run.
 
     Args:
         annotations: such as ``instances_val2017.json``.
@@ -105,8 +104,7 @@ def write_subset(
         split: name of the set that is written.
         class_names: classes to keep; all by default.
         count: images to keep; all by default.
-        keep_empty: keep images without objects; by default if all classes are kept, since they
-            count in COCO's figures.
+        keep_empty: keep images without objects; by default if all classes are kept.
         copy: copy images in place of links.
         progress: called with (images done, images in all).
 
@@ -128,9 +126,7 @@ def write_subset(
         keep_empty = not class_names
     candidates = sound if keep_empty else [k for k in sound if _has_objects(k, objects)]
     if count is not None:
-        candidates = sorted(
-            candidates, key=lambda entry: (hash_of(str(entry['file_name'])), str(entry['id']))
-        )
+        candidates = _by_hash(candidates)
     written = _check_images(
         candidates, images, output, split, copy, count, problems, progress
     )
@@ -183,6 +179,10 @@ def _sound_entries(
         elif entry['category_id'] in kept:
             objects.setdefault(entry['image_id'], []).append(entry)
     return sound, objects
+
+
+def _by_hash(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(images, key=lambda entry: (hash_of(str(entry['file_name'])), str(entry['id'])))
 
 
 def _has_objects(image: dict[str, Any], objects: dict[Any, list[dict[str, Any]]]) -> bool:

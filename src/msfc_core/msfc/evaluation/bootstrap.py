@@ -148,7 +148,7 @@ class ImageMatches:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return average precision of one class, B x 2, and whether it has objects, B."""
         objects = weights @ record.objects
-        needed = _hits_needed(objects, self._recalls)
+        needed = hits_needed(objects, self._recalls)
         drawn = weights[:, record.image]
         everything = bool(record.counted.all())
         seen_all = np.cumsum(drawn, axis=1) if everything else None
@@ -166,7 +166,7 @@ class ImageMatches:
             hits = np.cumsum(drawn[:, places], axis=1)
             precision = hits / np.maximum(seen, 1)
             envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            place = _first_at_least(hits, needed)
+            place = first_at_least(hits, needed)
             reached = place < len(places)
             found = np.take_along_axis(envelope, np.minimum(place, len(places) - 1), axis=1)
             per_threshold[:, index] = np.where(reached, found, 0.0).mean(axis=1)
@@ -339,7 +339,7 @@ def _class_record(entries: Sequence[dict[str, Any] | None], thresholds: int) -> 
     )
 
 
-def _hits_needed(
+def hits_needed(
     objects: NDArray[np.int64], recalls: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Return the least number of hits whose share of the objects is at least each recall.
@@ -361,7 +361,7 @@ def _hits_needed(
     return needed
 
 
-def _first_at_least(
+def first_at_least(
     rising: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the first index in each row whose value is at least each wanted one.

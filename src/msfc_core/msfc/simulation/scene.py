@@ -96,6 +96,9 @@ class TabletopScene:
         width: of the image in pixels.
         height: of the image in pixels.
         empty: leave out the objects; clutter may lie there.
+
+    Attributes:
+        labels: classes of the objects.
     """
 
     def __init__(
@@ -107,12 +110,12 @@ class TabletopScene:
     ) -> None:
         self._rng, self._empty = rng, empty
         self.width, self.height = width, height
-        self._labels: list[int] = []
+        self.labels: list[int] = []
         self._radii: list[float] = []
         self.model = self._build()
         self.data = mujoco.MjData(self.model)
         self._body_ids = [
-            self.model.body(f'object{k}').id for k in range(len(self._labels))
+            self.model.body(f'object{k}').id for k in range(len(self.labels))
         ]
         self.throw()
 
@@ -176,7 +179,7 @@ class TabletopScene:
             scale = float(rng.uniform(0.8, 1.25))
             builder = ObjectBuilder(spec, body, rng, scale, TYPICAL_COLOURS[name])
             self._radii.append(OBJECT_CLASSES[name](builder) * scale)
-            self._labels.append(label)
+            self.labels.append(label)
         for k in range(int(rng.integers(0, 3))):
             body = spec.worldbody.add_body(name=f'clutter{k}')
             body.add_freejoint()
@@ -300,7 +303,7 @@ class TabletopScene:
         """Return the label and the visible mask of each object seen in a body-id image."""
         labels: list[int] = []
         masks: list[np.ndarray] = []
-        for body, label in zip(self._body_ids, self._labels, strict=True):
+        for body, label in zip(self._body_ids, self.labels, strict=True):
             mask = bodies == body
             if mask.any():
                 labels.append(label)

@@ -24,6 +24,7 @@ class MediaFiles:
     """
 
     def __init__(self, root: Path, output: Path) -> None:
+        self.root = root
         self.images: dict[str, str] = {}
         self._masks: dict[str, str] = {}
         archives: list[Path] = []

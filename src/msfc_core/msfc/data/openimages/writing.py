@@ -85,15 +85,7 @@ def write_openimages(
         )
 
     wanted = images_with_masks(files, labels)
-    here = {image for image in wanted if image in media.images}
-    report.images_with_masks = len(wanted)
-    report.missing_images = len(wanted) - len(here)
-    report.download_list = _write_downloads(output, wanted, here, sizes)
-    if not here:
-        raise ValueError(
-            f'none of the {len(wanted):,} images with masks of these classes is under {source}; '
-            f'{output / DOWNLOAD_LIST} lists those to download'
-        )
+    here = _find_images(wanted, media, output, report)
     splits = split_images(here, sizes)
     chosen = {image for images in splits.values() for image in images}
     rows = read_objects(files, labels, chosen)
@@ -105,6 +97,26 @@ def write_openimages(
             _write_split(output, split, images, journal, media, classes, copy, report, missing)
     _write_report(output, report, missing)
     return report
+
+
+def _find_images(
+    wanted: dict[str, str], media: MediaFiles, output: Path, report: OpenImagesReport
+) -> set[str]:
+    """Return which of the images are here, and list those to download; adds to the report.
+
+    Raises:
+        ValueError: none of them is here.
+    """
+    here = {image for image in wanted if image in media.images}
+    report.images_with_masks = len(wanted)
+    report.missing_images = len(wanted) - len(here)
+    report.download_list = _write_downloads(output, wanted, here, report.wanted_images)
+    if not here:
+        raise ValueError(
+            f'none of the {len(wanted):,} images with masks of these classes is under '
+            f'{media.root}; {output / DOWNLOAD_LIST} lists those to download'
+        )
+    return here
 
 
 def split_images(images: Iterable[str], sizes: dict[str, int]) -> dict[str, list[str]]:
