@@ -39,6 +39,24 @@ def test_attributes(detector):
     assert detector.device == torch.device('cpu')
 
 
+def test_other_classes_keep_all_but_the_class_layers(detector):
+    names = ('cup', 'dish')
+    other = detector.with_classes(names)
+    assert (other.class_names, other.training) == (names, detector.training)
+    assert detector.class_names != names
+    before, after = detector.state_dict(), other.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    layers = {name for name in before if name.startswith(detector.class_layers)}
+    assert layers
+    assert changed <= layers
+    assert {name for name in layers if name.endswith('weight')} <= changed
+    images = make_images(SIZES[:1])
+    batch = other.preprocess(images)
+    with torch.inference_mode():
+        (found,) = other.infer(other.extract(batch), batch.sizes)
+    assert (found.labels < len(names)).all()
+
+
 @pytest.mark.parametrize('sizes', [SIZES[:1], SIZES], ids=['one', 'batch'])
 def test_preprocess_sizes(detector, sizes):
     batch = detector.preprocess(make_images(sizes))

@@ -130,6 +130,14 @@ def snapshot(folder):
     }
 
 
+def snapshot_of_results(folder):
+    """Return the same but for what is only noted of pictures."""
+    return {
+        path: state for path, state in snapshot(folder).items()
+        if path.name != '.journal.jsonl' and path != folder
+    }
+
+
 class TestSteps:
     def test_all_iterations_are_logged_with_finite_losses(self, finished):
         log = read_log(finished[0] / 'log.jsonl')
@@ -180,7 +188,7 @@ class TestSteps:
         assert curves.shape[0] == 480
         assert curves.shape[1] == 3 * 600
         names = {path.name for path in output.iterdir()}
-        assert names == {*STEPS, 'curves.png', 'log.jsonl'}
+        assert names == {*STEPS, 'curves.png', 'log.jsonl', '.journal.jsonl'}
         for step in STEPS:
             assert load_model(output / step).class_names == CLASS_NAMES
             assert describe_model(output / step)['extra']['step'] == step
@@ -215,7 +223,8 @@ class TestResume:
                 time.sleep(0.05)
             assert process.poll() is None
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            # Not the process that reads data for it: it lives on for seconds.
+            os.kill(process.pid, signal.SIGKILL)
             process.wait()
         progress = read_progress(checkpoint)
         assert progress['step'] == 'joint'
@@ -294,6 +303,50 @@ class TestResume:
         train(two, data, output)
         assert_same(weights(output / 'msfc'), weights(finished[0] / 'msfc'))
 
+    def test_other_pictures_are_refused(self, interrupted, finished, plan, data, tmp_path):
+        other = tmp_path / 'data'
+        shutil.copytree(data, other)
+        image = cv2.imread(str(other / 'train' / '002.png'))
+        cv2.imwrite(str(other / 'train' / '002.png'), 255 - image)
+        for output in (interrupted, finished[0]):
+            before = snapshot_of_results(output)
+            with pytest.raises(ValueError, match='was trained on other data'):
+                train(plan, other, output)
+            assert snapshot_of_results(output) == before
+
+    def test_other_validation_pictures_are_measured_anew(self, finished, plan, data, tmp_path):
+        output, other, reports = tmp_path / 'out', tmp_path / 'data', []
+        shutil.copytree(finished[0], output)
+        shutil.copytree(data, other)
+        for path in (other / 'val').iterdir():
+            cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+        train(plan, other, output, report=lambda step, _: reports.append(step))
+        train(plan, other, output, report=lambda step, _: reports.append(step))
+        assert reports == list(STEPS)
+        assert_same(weights(output / 'joint'), weights(finished[0] / 'joint'))
+
+    def test_data_that_moved_are_the_same(self, finished, plan, data, tmp_path):
+        output, other = tmp_path / 'out', tmp_path / 'data'
+        shutil.copytree(finished[0], output)
+        shutil.copytree(data, other)
+        calls = []
+        train(plan, other, output, report=lambda *_: calls.append('report'))
+        assert calls == []
+
+    def test_what_is_only_measured_may_change(self, finished, plan, data, tmp_path):
+        output, reports = tmp_path / 'out', []
+        shutil.copytree(finished[0], output)
+        one = load_experiment(plan)
+        other = dataclasses.replace(
+            one, val_images=1, detector={**one.detector, 'max_detections': 2}
+        )
+        train(other, data, output, report=lambda step, _: reports.append(step))
+        assert reports == list(STEPS)
+        assert_same(weights(output / 'joint'), weights(finished[0] / 'joint'))
+        trained = dataclasses.replace(one, detector={**one.detector, 'rpn_batch': 8})
+        with pytest.raises(ValueError, match='other settings'):
+            train(trained, data, output)
+
     def test_a_second_run_at_once_is_refused(self, finished, plan, data):
         output = finished[0]
         folder = os.open(output, os.O_RDONLY)
@@ -329,6 +382,30 @@ class TestResume:
         assert not (tmp_path / 'out' / 'msfc' / 'figures.json').exists()
 
 
+    def test_training_can_start_from_a_model_of_other_classes(self, finished, data, tmp_path):
+        other = tmp_path / 'data'
+        shutil.copytree(data, other)
+        for path in (other / 'annotations').iterdir():
+            content = json.loads(path.read_text())
+            content['categories'] += [{'id': 9, 'name': 'pen'}]
+            path.write_text(json.dumps(content))
+        values = experiment_values(start_from=str(finished[0] / 'joint'), val_images=1)
+        del values['detector'], values['msfc']
+        values['steps'] = [{**values['steps'][2], 'iterations': 1}]
+        path = tmp_path / 'plan.yaml'
+        path.write_text(yaml.safe_dump(values))
+        trainer, model = train(path, other, tmp_path / 'out')
+        assert model.class_names == (*CLASS_NAMES, 'pen')
+        (note,) = trainer.notes
+        assert 'knows the classes cup, ball; the data set has cup, ball, pen' in note
+        assert 'box_predictor, model.roi_heads.mask_predictor.mask_fcn_logits) begin anew' in note
+        assert load_model(tmp_path / 'out' / 'joint').class_names == model.class_names
+        values['steps'] = [{**values['steps'][0], 'trains': 'msfc'}]
+        path.write_text(yaml.safe_dump(values))
+        with pytest.raises(ValueError, match='the first step must train them'):
+            train(path, other, tmp_path / 'two')
+
+
 class TestProcesses:
     def test_two_processes_train_together(self, interrupted, finished, plan, data, tmp_path):
         # They take up a finished step and a checkpoint, and run a step from its start.
@@ -356,7 +433,7 @@ class TestProcesses:
             assert name.startswith('codec.') or torch.equal(tensor, after[name])
         assert json.loads((output / 'joint' / 'figures.json').read_text())[0]['images'] == 2
         names = {path.name for path in output.iterdir()}
-        assert names == {*STEPS, 'curves.png', 'log.jsonl'}
+        assert names == {*STEPS, 'curves.png', 'log.jsonl', '.journal.jsonl'}
 
 
 class TestBatches:
@@ -459,19 +536,87 @@ class TestParts:
         assert float(feature_distance(goal, goal)) == 0
         assert float(feature_distance(means, goal)) == pytest.approx(1.0, abs=0.03)
 
-    def test_an_iteration_with_endless_losses_changes_no_weight(self, plan, data, tmp_path):
+    def endless(self, plan, data, output, iterations, when, steps=(), **options):
+        """Train with losses that are not finite in some iterations; returns the trainer."""
         experiment = dataclasses.replace(
             load_experiment(plan), val_images=0,
-            steps=(Step('s', 'all', 1, batch_size=2),),
+            steps=(*steps, Step('s', 'all', iterations, batch_size=2)),
         )
         fabric = Fabric(accelerator='cpu', devices=1)
-        trainer = Trainer(experiment, data, tmp_path, fabric, workers=0)
-        with torch.no_grad():
-            trainer.model.detector.model.roi_heads.box_predictor.cls_score.bias[0] = torch.nan
-        before = {k: v.clone() for k, v in trainer.model.named_parameters()}
+        trainer = Trainer(experiment, data, output, fabric, workers=0, log_every=1, **options)
+        losses, calls = trainer.model.detector.losses, []
+
+        def spoilt(*arguments):
+            calls.append(1)
+            found = losses(*arguments)
+            return {k: v * torch.nan for k, v in found.items()} if when(len(calls)) else found
+
+        trainer.model.detector.losses = spoilt
+        return trainer
+
+    def test_iterations_with_endless_losses_are_counted_and_told(self, plan, data, tmp_path):
+        trainer = self.endless(plan, data, tmp_path, 4, lambda call: call in (2, 3))
         trainer.run()
-        after = dict(trainer.model.named_parameters())
-        assert all(torch.equal(v.nan_to_num(), after[k].nan_to_num()) for k, v in before.items())
+        log = read_log(tmp_path / 'log.jsonl')
+        assert [entry.get('skipped', 0) for entry in log] == [0, 1, 2, 2]
+        (note,) = trainer.notes
+        assert note.startswith('step s: 2 of 4 iterations changed no weights')
+        assert describe_model(tmp_path / 's')['extra']['notes'] == [note]
+
+    def test_an_iteration_with_endless_losses_changes_no_weight(self, plan, data, tmp_path):
+        trainer = self.endless(plan, data, tmp_path, 1, lambda call: True)
+        before = {k: v.clone() for k, v in trainer.model.named_parameters()}
+        with pytest.raises(ValueError, match=r'1 of 1 iterations.*nothing was trained'):
+            trainer.run()
+        assert_same(before, dict(trainer.model.named_parameters()))
+        assert not (tmp_path / 's').exists()
+
+    def test_the_count_survives_a_break(self, plan, data, tmp_path):
+        def press(step, done, total, losses):
+            if done == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            self.endless(plan, data, tmp_path, 3, lambda call: call == 1, progress=press).run()
+        assert read_progress(tmp_path / 'checkpoint.safetensors')['skipped'] == 1
+        trainer = self.endless(plan, data, tmp_path, 3, lambda call: False)
+        trainer.run()
+        assert trainer.notes[0].startswith('step s: 1 of 3')
+
+    @pytest.mark.parametrize('kind', ['weights', 'statistics', 'optimiser'])
+    def test_what_is_not_finite_is_never_saved(self, plan, data, tmp_path, kind):
+        def spoil(step, done, total, losses):
+            if done != 2:
+                return
+            with torch.no_grad():
+                norm = trainer.model.codec.encoder.norm
+                if kind == 'optimiser':
+                    norm.weight.grad = None
+                    for group in optimizers[0].param_groups:
+                        for parameter in group['params']:
+                            optimizers[0].state[parameter]['exp_avg'] *= torch.inf
+                else:
+                    (norm.weight if kind == 'weights' else norm.running_mean)[0] = torch.nan
+
+        optimizers = []
+        trainer = self.endless(
+            plan, data, tmp_path, 4, lambda call: False, progress=spoil, checkpoint_every=0.0
+        )
+        setup = trainer.fabric.setup
+
+        def remember(objective, optimizer):
+            optimizers.append(optimizer)
+            return setup(objective, optimizer)
+
+        trainer.fabric.setup = remember
+        with pytest.raises(ValueError, match=r'is not finite.*last good.*learning_rate') as told:
+            trainer.run()
+        assert 'step s, iteration' in str(told.value)
+        path = tmp_path / 'checkpoint.safetensors'
+        assert read_progress(path)['iteration'] == 1
+        kept = load_file(path)
+        assert all(tensor.isfinite().all() for tensor in kept.values())
+        assert not (tmp_path / 's').exists()
 
     def test_losses_are_weighted(self, plan, data):
         model = build_model(load_experiment(plan), CLASS_NAMES)

@@ -12,6 +12,7 @@ from msfc.cli.console import (
     Bar,
     check_device,
     console,
+    print_lines,
     print_table,
     report_errors,
     stoppable,
@@ -59,11 +60,16 @@ def train(
 
         shown = fabric.is_global_zero
         with stoppable(output, shown), Bar('training', shown) as update:
-            Trainer(
+            trainer = Trainer(
                 plan, data, output, fabric, workers, checkpoint_every,
                 progress_of_training(update), report,
-            ).run()
+            )
+            at_start = list(trainer.notes)
+            if shown:
+                print_lines(at_start)
+            trainer.run()
         if shown:
+            print_lines(trainer.notes[len(at_start) :])
             console.print(f'models and curves: {output}', highlight=False)
 
 

@@ -25,12 +25,14 @@ class SplitDetector(nn.Module, ABC):
         feature_channels: channels C of every pyramid level.
         strides: stride of each level in network input pixels, finest first, without ``p6``.
         size_divisibility: the network input is padded to a multiple of this.
+        class_layers: names of the modules whose weights belong to the classes.
     """
 
     class_names: tuple[str, ...]
     feature_channels: int
     strides: dict[str, int]
     size_divisibility: int
+    class_layers: tuple[str, ...] = ()
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -83,6 +85,30 @@ class SplitDetector(nn.Module, ABC):
         Returns:
             Scalar losses by name; their sum is the objective.
         """
+
+    def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
+        """Return a detector for other classes, which shares no weights with this one.
+
+        Its :attr:`class_layers` have random weights, all others are copies of this one's.
+
+        Args:
+            class_names: names of the classes.
+
+        Raises:
+            ValueError: the detector cannot be made for other classes.
+        """
+        raise ValueError(f'{type(self).__name__} cannot be made for other classes')
+
+    def _copy_to(self, other: SplitDetector) -> SplitDetector:
+        """Give another detector this one's weights, but for the class layers, and its device."""
+        state = other.state_dict()
+        state |= {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not any(name.startswith(f'{layer}.') for layer in self.class_layers)
+        }
+        other.load_state_dict(state)
+        return other.to(self.device).train(self.training)
 
     def pyramid_sizes(self, padded: Size) -> dict[str, Size]:
         """Return the size of each level ``p2`` .. ``p6`` for a padded network input size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -77,6 +77,9 @@ class TorchvisionDetector(SplitDetector):
     """
 
     size_divisibility = 32
+    class_layers = (
+        'model.roi_heads.box_predictor', 'model.roi_heads.mask_predictor.mask_fcn_logits'
+    )
 
     def __init__(self, config: TorchvisionConfig) -> None:
         super().__init__()
@@ -108,6 +111,11 @@ class TorchvisionDetector(SplitDetector):
         config = asdict(self._config)
         config['class_names'] = list(self.class_names)
         return {'type': 'torchvision', **config}
+
+    def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
+        """Return a detector for other classes; see :meth:`SplitDetector.with_classes`."""
+        names = tuple(class_names)
+        return self._copy_to(TorchvisionDetector(replace(self._config, class_names=names)))
 
     def preprocess(self, images: Sequence[Tensor]) -> ImageBatch:
         """Resize, normalise and pad images; see :meth:`SplitDetector.preprocess`."""

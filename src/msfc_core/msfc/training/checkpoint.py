@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from msfc.files import writing
 from msfc.model_file_v1 import current_name
 
 # safetensors needs names for the optimiser's state: parameter number, then entry.
@@ -23,7 +25,12 @@ _MODEL = 'model/'
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: Optimizer, progress: dict[str, Any]
 ) -> None:
-    """Write weights, optimiser state and progress (JSON-serialisable) to one file."""
+    """Write weights, optimiser state and progress (JSON-serialisable) to one file.
+
+    Raises:
+        ValueError: some of them are not finite; what was written before stays.
+        OSError: it cannot be written; what was written before stays.
+    """
     tensors: dict[str, Tensor] = {
         _MODEL + name: value.detach().contiguous().cpu()
         for name, value in model.state_dict().items()
@@ -32,10 +39,22 @@ def save_checkpoint(
         for key, value in state.items():
             tensor = torch.as_tensor(value).detach().contiguous().cpu()
             tensors[f'{_OPTIMIZER}{index}/{key}'] = tensor
+    endless = find_endless(tensors)
+    if endless:
+        raise ValueError(f'{endless.removeprefix(_MODEL)} is not finite')
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.partial')
-    save_file(tensors, partial, metadata={'progress': json.dumps(progress)})
-    os.replace(partial, path)
+    with writing(path, partial):
+        save_file(tensors, partial, metadata={'progress': json.dumps(progress)})
+        os.replace(partial, path)
+
+
+def find_endless(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of a tensor with infinite values or values that are no numbers, or None."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return name
+    return None
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
@@ -49,10 +68,10 @@ def read_progress(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, framework='pt') as file:
             progress: dict[str, Any] = json.loads((file.metadata() or {})['progress'])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(
-            f'{path} is not a readable checkpoint ({error}): delete it to begin its step anew'
-        ) from error
+        if not isinstance(progress['step'], str) or not isinstance(progress['iteration'], int):
+            raise ValueError('it does not say where it is')
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
     return progress
 
 
@@ -60,18 +79,21 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
     """Load weights and optimiser state that :func:`save_checkpoint` wrote for the same model.
 
     Raises:
-        ValueError: the checkpoint is another model's.
+        ValueError: the checkpoint is another model's, or damaged.
     """
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework='pt') as file:
-        names = file.keys()  # a method of its own: the file is no mapping
-        for name in names:
-            if name.startswith(_MODEL):
-                weights[current_name(name.removeprefix(_MODEL))] = file.get_tensor(name)
-            else:
-                index, key = name.removeprefix(_OPTIMIZER).split('/')
-                state.setdefault(int(index), {})[key] = file.get_tensor(name)
+    try:
+        with safe_open(path, framework='pt') as file:
+            names = file.keys()  # a method of its own: the file is no mapping
+            for name in names:
+                if name.startswith(_MODEL):
+                    weights[current_name(name.removeprefix(_MODEL))] = file.get_tensor(name)
+                else:
+                    index, key = name.removeprefix(_OPTIMIZER).split('/')
+                    state.setdefault(int(index), {})[key] = file.get_tensor(name)
+    except (SafetensorError, ValueError) as error:
+        raise _unreadable(path, error) from error
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     if shapes != {name: value.shape for name, value in weights.items()}:
         raise ValueError(f'{path} is the checkpoint of another model')
@@ -83,3 +105,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         for key, value in entries.items():
             if value.shape == parameter.shape:
                 entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f'{path} is not a readable checkpoint ({error}): delete it to begin its step anew'
+    )

@@ -16,6 +16,8 @@ from msfc.training.augmentation import Augmentation
 
 TRAINS = ('detector', 'codec', 'all')
 PRECISIONS = ('32-true', 'bf16-mixed')
+# Of torchvision's detectors.
+_ONLY_MEASURED = ('score_threshold', 'max_detections')
 OPTIMIZERS = ('adamw', 'sgd')
 
 _RENAMED = {'msfc': "codec, such as 'codec: {type: msfc, code_channels: 64}'", 'bit_depth': 'rate'}
@@ -168,14 +170,23 @@ class Experiment:
     def settings_digest(self, step: Step) -> str:
         """Return a digest of all settings that decide the weights up to the end of a step.
 
-        Later steps may still be changed, as may what is only measured.
+        Later steps may still be changed, as may what only decides how results are measured.
         """
+        return self._digest(step, _trained_settings(self.detector))
+
+    def made(self, step: Step, digest: str | None) -> bool:
+        """Return whether a digest is that of a step's settings, None being that of any."""
+        # Runs from before say what is only measured too.
+        known = (None, self.settings_digest(step), self._digest(step, self.detector))
+        return digest in known
+
+    def _digest(self, step: Step, detector: dict[str, Any]) -> str:
         steps = self.steps[: self.steps.index(step) + 1]
         codec = dict(self.codec)
         if codec.get('type') == 'msfc':
             del codec['type']  # the only type once: digests from then stay valid
         settings: list[Any] = [
-            self.detector, codec, self.start_from, self.train_split, self.seed,
+            detector, codec, self.start_from, self.train_split, self.seed,
             *(done.settings() for done in steps),
         ]
         # Digests from before these keys stay valid.
@@ -185,6 +196,21 @@ class Experiment:
             settings.append({'augment': asdict(self.augment)})
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _trained_settings(detector: dict[str, Any]) -> dict[str, Any]:
+    """Return a detector's settings without those that only decide what it finds once trained."""
+    kept = {key: value for key, value in detector.items() if key not in _ONLY_MEASURED}
+    overrides = kept.get('overrides')
+    if isinstance(overrides, dict):
+        kept['overrides'] = {
+            key: value
+            for key, value in overrides.items()
+            # Detectron2's names; images have the size of tests in training too.
+            if key.startswith('INPUT.')
+            or not (key.startswith('TEST.') or str(key).endswith('_TEST'))
+        }
+    return kept
 
 
 def _read_value(kind: str, value: Any, where: str) -> Any:

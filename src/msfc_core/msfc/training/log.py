@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from msfc.files import write_atomically
+from msfc.files import write_atomically, writing
 
 
 def append_log(log: Path, entry: dict[str, Any]) -> None:
     """Add an entry; it has ``step``, ``iteration``, ``learning_rate`` and the losses."""
-    with log.open('a', encoding='utf-8') as file:
+    with writing(log), log.open('a', encoding='utf-8') as file:
         file.write(json.dumps(entry) + '\n')
 
 
@@ -55,7 +55,7 @@ def plot_curves(log: Path, picture: Path) -> None:
     for axis, (step, points) in zip(axes[0], steps.items(), strict=True):
         iterations = sorted(points)
         for name in points[iterations[0]]:
-            if name == 'learning_rate':
+            if name in ('learning_rate', 'skipped'):
                 continue
             values = np.array([points[k].get(name, np.nan) for k in iterations])
             width = min(15, len(values))
@@ -68,4 +68,5 @@ def plot_curves(log: Path, picture: Path) -> None:
         axis.set(title=step, xlabel='iteration', ylabel='loss', yscale='log')
         axis.grid(alpha=0.3)
         axis.legend(fontsize='small')
-    figure.savefig(picture, dpi=120)
+    with writing(picture):
+        figure.savefig(picture, dpi=120)

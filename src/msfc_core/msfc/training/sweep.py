@@ -196,7 +196,10 @@ def place_detector(
             source = run.run()
         else:
             classes = CocoDataset(data, sweep.experiment.train_split).class_names
-            source = build_model(sweep.experiment, classes)
+            notes: list[str] = []
+            source = build_model(sweep.experiment, classes, notes=notes)
+            if notes:
+                raise ValueError(f'{notes[0]}; the experiment needs a step that trains them')
     bare = SplitModel(source.detector)
     if there:
         if weights_digest(load_model(folder)) != weights_digest(bare):

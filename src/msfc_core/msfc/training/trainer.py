@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +19,24 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from msfc.codecs.base import build_codec
 from msfc.data import CocoDataset, Example
+from msfc.data.digests import dataset_digest
 from msfc.detectors import build_detector
 from msfc.detectors.base import SplitDetector
 from msfc.evaluation.evaluate import ModelMetrics, evaluate_model
+from msfc.evaluation.report import weights_digest
+from msfc.evaluation.versions import library_versions
+from msfc.files import ProcessLock, write_atomically
+from msfc.journal import Journal
 from msfc.model import SplitModel
 from msfc.model_file import describe_model, load_model, save_model
 from msfc.progress import TrainingProgress
 from msfc.training.batches import Batch, TrainingBatches, iteration_seed
-from msfc.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from msfc.training.checkpoint import (
+    find_endless,
+    load_checkpoint,
+    read_progress,
+    save_checkpoint,
+)
 from msfc.training.experiment import Experiment, Step
 from msfc.training.interrupt import deferred_interrupt
 from msfc.training.log import append_log, plot_curves, rewind_log
@@ -41,6 +49,7 @@ CHECKPOINT = 'checkpoint.safetensors'
 LOG = 'log.jsonl'
 CURVES = 'curves.png'
 FIGURES = 'figures.json'
+JOURNAL = '.journal.jsonl'
 
 
 class TrainingObjective(nn.Module):
@@ -129,14 +138,20 @@ def learning_rate(step: Step, iteration: int) -> float:
 
 
 def build_model(
-    experiment: Experiment, class_names: Sequence[str], detector: SplitDetector | None = None
+    experiment: Experiment,
+    class_names: Sequence[str],
+    detector: SplitDetector | None = None,
+    notes: list[str] | None = None,
 ) -> SplitModel:
     """Build the model that an experiment starts with; its seed decides random weights.
+
+    A model to start from may know other classes: then its class layers begin anew.
 
     Args:
         experiment: the experiment.
         class_names: of the data set.
         detector: to start from, with a new codec, in place of what the experiment says.
+        notes: gets sentences on what the user may not expect.
 
     Raises:
         ValueError: a detector or codec of such settings cannot be built, or it has other classes.
@@ -146,6 +161,17 @@ def build_model(
     if detector is None and experiment.start_from:
         start = load_model(experiment.start_from)
         detector, codec = start.detector, start.codec
+        if tuple(detector.class_names) != tuple(class_names):
+            sentence = (
+                f'{experiment.start_from} knows the classes {", ".join(detector.class_names)}; '
+                f'the data set has {", ".join(class_names)}: the layers that tell classes apart '
+                f'({", ".join(detector.class_layers)}) begin anew, all else is kept'
+            )
+            if experiment.steps[0].trains == 'codec':
+                raise ValueError(f'{sentence}; the first step must train them')
+            detector = detector.with_classes(class_names)
+            if notes is not None:
+                notes.append(sentence)
     elif detector is None:
         detector = _new_detector(experiment.detector, class_names)
     if tuple(detector.class_names) != tuple(class_names):
@@ -186,6 +212,9 @@ class Trainer:
         log_every: iterations between log entries.
         detector: to start from, with a new codec, in place of what the experiment says.
 
+    Attributes:
+        notes: sentences on what the user may not expect; more are added while it runs.
+
     Raises:
         OSError: a file of the data set is missing.
         ValueError: the model cannot be built, or the data set is of no use.
@@ -209,7 +238,8 @@ class Trainer:
         self.progress, self.report = progress, report
         self.dataset = CocoDataset(data, experiment.train_split, only_with_objects=True)
         empty = [CocoDataset(data, name) for name in [experiment.empty_split] if name]
-        self.examples: ConcatDataset[Example] = ConcatDataset([self.dataset, *empty])
+        self._parts = [self.dataset, *empty]
+        self.examples: ConcatDataset[Example] = ConcatDataset(self._parts)
         self.validation = (
             CocoDataset(data, experiment.val_split) if experiment.val_images else None
         )
@@ -218,7 +248,10 @@ class Trainer:
                 f'{data}: the splits {experiment.train_split} and {experiment.val_split} have '
                 'different classes'
             )
-        self.model = build_model(experiment, self.dataset.class_names, detector)
+        self.notes: list[str] = []
+        self._skipped = 0
+        self._sources: dict[str, str] = {}
+        self.model = build_model(experiment, self.dataset.class_names, detector, self.notes)
         # Not left to Fabric: the optimiser's state is loaded to where its parameters are.
         self.model.to(fabric.device).to(memory_format=torch.channels_last)
         output.mkdir(parents=True, exist_ok=True)
@@ -228,7 +261,9 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, with a checkpoint written.
-            ValueError: the output folder holds a run of other settings, or one that goes on.
+            ValueError: the output folder holds a run of other settings or data, or one that goes
+                on, or weights are not finite any more.
+            OSError: a file cannot be written; the last checkpoint stays.
         """
         with self._alone():
             return self._run()
@@ -239,20 +274,18 @@ class Trainer:
         if not self.fabric.is_global_zero:
             yield
             return
-        folder = os.open(self.output, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f'{self.output} is in use by another run: wait for its end, or choose another '
-                    'output folder'
-                ) from None
+            lock = ProcessLock(self.output)
+        except BlockingIOError:
+            raise ValueError(
+                f'{self.output} is in use by another run: wait for its end, or choose another '
+                'output folder'
+            ) from None
+        with lock:
             yield
-        finally:
-            os.close(folder)
 
     def _run(self) -> SplitModel:
+        self._sources = self._read_sources()
         self._check_checkpoint()
         for step in self.experiment.steps:
             folder = self.output / step.name
@@ -261,14 +294,41 @@ class Trainer:
             else:
                 self._run_step(step)
                 if self.fabric.is_global_zero:
-                    extra = {'step': step.name, 'settings': self.experiment.settings_digest(step)}
-                    # Full precision: the next step goes on from here.
-                    save_model(self.model, folder, half=False, extra=extra)
-                    (self.output / CHECKPOINT).unlink(missing_ok=True)
+                    self._save_result(step)
             if self.fabric.is_global_zero:
                 self._measure(step)
             self.fabric.barrier()
         return self.model.eval()
+
+    def _read_sources(self) -> dict[str, str]:
+        """Return what the training is made from, besides the settings: data, and the start."""
+        if not self.fabric.is_global_zero:
+            return {}
+
+        def show(done: int, total: int) -> None:
+            if self.progress:
+                self.progress('reading the pictures', done, total, {})
+
+        with Journal(self.output / JOURNAL) as journal:
+            data = [dataset_digest(part, None, journal, show) for part in self._parts]
+        sources = {'data': ' '.join(data)}
+        if self.experiment.start_from:
+            start = describe_model(self.experiment.start_from)
+            sources['start'] = str(start['weights_sha256'])
+        return sources
+
+    def _check_sources(self, there: Any, where: Path) -> None:
+        """Refuse what was trained on other data, or from another model.
+
+        Raises:
+            ValueError: it was.
+        """
+        for name, words in (('data', 'on other data'), ('start', 'from another start_from')):
+            known = there.get(name) if isinstance(there, dict) else None
+            if known is not None and self._sources.get(name, known) != known:
+                raise ValueError(
+                    f'{where} was trained {words}: choose another output folder, or delete it'
+                )
 
     def _check_checkpoint(self) -> None:
         """Refuse a checkpoint of other settings, before it is overwritten."""
@@ -283,10 +343,11 @@ class Trainer:
                 'choose another output folder, or delete it'
             )
         self._check_settings(steps[progress['step']], progress.get('settings'), path)
+        self._check_sources(progress.get('sources'), path)
 
     def _check_settings(self, step: Step, settings: str | None, where: Path) -> None:
         # Models from elsewhere do not say.
-        if settings not in (None, self.experiment.settings_digest(step)):
+        if not self.experiment.made(step, settings):
             raise ValueError(
                 f'{where} was made with other settings of this experiment: undo the change, '
                 'choose another output folder, or delete it'
@@ -294,9 +355,15 @@ class Trainer:
 
     def _load_finished(self, step: Step) -> None:
         folder = self.output / step.name
-        self._check_settings(step, describe_model(folder)['extra'].get('settings'), folder)
+        extra = describe_model(folder)['extra']
+        self._check_settings(step, extra.get('settings'), folder)
+        self._check_sources(extra.get('sources'), folder)
         stored = load_model(folder)
-        if stored.config() != self.model.config():
+        # Of the same settings, what it has besides its weights may have been changed.
+        same = stored.config() == self.model.config() or (
+            'settings' in extra and _shapes(stored) == _shapes(self.model)
+        )
+        if not same:
             raise ValueError(
                 f'{folder} has a model of another architecture than this experiment: choose '
                 'another output folder, or delete it'
@@ -305,22 +372,33 @@ class Trainer:
 
     def _measure(self, step: Step) -> None:
         """Measure a finished step on the validation split, if that was not done."""
-        path = self.output / step.name / FIGURES
-        if self.validation is None or path.is_file():
+        if self.validation is None:
             return
+        path = self.output / step.name / FIGURES
+        # The first step's codec is untrained: its detector is measured without one.
+        model = SplitModel(self.model.detector) if step.trains == 'detector' else self.model
+        key = f'figures {step.name}'
+        with Journal(self.output / JOURNAL) as journal:
+            measured = {
+                'data': dataset_digest(self.validation, self.experiment.val_images, journal),
+                'images': self.experiment.val_images,
+                'weights': weights_digest(model),
+                'rate': model.rate,
+                'versions': library_versions(),
+            }
+            if path.is_file() and journal.get(key) == measured:
+                return
 
         def show(done: int, total: int) -> None:
             if self.progress:
                 self.progress(f'{step.name}, validation', done, total, {})
 
-        # The first step's codec is untrained: its detector is measured without one.
-        model = SplitModel(self.model.detector) if step.trains == 'detector' else self.model
         figures = evaluate_model(
             model, self.validation, limit=self.experiment.val_images, progress=show
         )
-        partial = path.with_suffix('.partial')
-        partial.write_text(json.dumps([row.to_dict() for row in figures], indent=2) + '\n')
-        os.replace(partial, path)
+        write_atomically(path, json.dumps([row.to_dict() for row in figures], indent=2) + '\n')
+        with Journal(self.output / JOURNAL) as journal:
+            journal.write(key, measured)
         if self.report:
             self.report(step.name, figures)
 
@@ -329,11 +407,11 @@ class Trainer:
         prepare(self.model, step)
         objective = TrainingObjective(self.model, step)
         optimizer = make_optimizer(self.model, step)
-        start = 0
+        start, self._skipped = 0, 0
         done = read_progress(checkpoint)
         if done and done['step'] == step.name:
             load_checkpoint(checkpoint, self.model, optimizer)
-            start = done['iteration']
+            start, self._skipped = done['iteration'], done.get('skipped', 0)
         if fabric.is_global_zero:
             rewind_log(self.output / LOG, step.name, start)
         wrapped, optimizer = fabric.setup(objective, optimizer)
@@ -397,6 +475,9 @@ class Trainer:
         # The gradients' norm is the same in all processes, a loss is not.
         if torch.isfinite(norm):
             optimizer.step()
+        else:
+            self._skipped += 1
+            self._check_finite(step, iteration)
         return {**losses, 'loss': total}
 
     def _log(self, step: Step, iteration: int, rate: float, losses: dict[str, Tensor]) -> None:
@@ -404,15 +485,72 @@ class Trainer:
             return
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         entry = {'step': step.name, 'iteration': iteration, 'learning_rate': rate, **values}
+        if self._skipped:
+            entry['skipped'] = self._skipped
         append_log(self.output / LOG, entry)
         if self.progress:
             self.progress(step.name, iteration + 1, step.iterations, values)
+
+    def _check_finite(self, step: Step, iteration: int) -> None:
+        """Stop where there is nothing left to train.
+
+        Raises:
+            ValueError: weights or statistics are not finite.
+        """
+        endless = find_endless(self.model.state_dict())
+        if endless:
+            raise ValueError(
+                self._endless_words(step, iteration, f'{endless} is not finite')
+            )
+
+    def _endless_words(self, step: Step, iteration: int, what: str) -> str:
+        kept = self.output / CHECKPOINT
+        last = f'{kept} is the last good state; ' if kept.is_file() else ''
+        return (
+            f'step {step.name}, iteration {iteration}: {what}, so nothing is saved. '
+            f"{last}lower the step's learning_rate or clip_norm, then "
+            f'{f"delete {kept} and " if last else ""}run again: finished steps stay'
+        )
 
     def _save(self, step: Step, iteration: int, optimizer: torch.optim.Optimizer) -> None:
         progress = {
             'step': step.name,
             'iteration': iteration,
             'settings': self.experiment.settings_digest(step),
+            'sources': self._sources,
+            'skipped': self._skipped,
         }
-        save_checkpoint(self.output / CHECKPOINT, self.model, optimizer, progress)
+        try:
+            save_checkpoint(self.output / CHECKPOINT, self.model, optimizer, progress)
+        except ValueError as error:
+            raise ValueError(self._endless_words(step, iteration, str(error))) from error
         plot_curves(self.output / LOG, self.output / CURVES)
+
+    def _save_result(self, step: Step) -> None:
+        """Write a finished step's model, in full precision: the next step goes on from it."""
+        self._check_finite(step, step.iterations)
+        if self._skipped:
+            self.notes.append(
+                f'step {step.name}: {self._skipped} of {step.iterations} iterations changed no '
+                'weights, since their gradients were not finite'
+            )
+        if self._skipped == step.iterations:
+            raise ValueError(f'{self.notes[-1]}: nothing was trained')
+        extra = {
+            'step': step.name,
+            'settings': self.experiment.settings_digest(step),
+            'sources': self._sources,
+            'notes': self.notes,
+        }
+        save_model(self.model, self.output / step.name, half=False, extra=extra)
+        (self.output / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _shapes(model: SplitModel) -> dict[str, Any]:
+    """Return what the weights of a model have to fit."""
+    codec = None if model.codec is None else model.codec.config()
+    return {
+        'codec': codec,
+        'classes': model.class_names,
+        **{name: tensor.shape for name, tensor in model.state_dict().items()},
+    }
