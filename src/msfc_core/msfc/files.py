@@ -83,7 +83,7 @@ def writing(path: Path, partial: Path | None = None) -> Iterator[None]:
         raise OSError(code, os.strerror(code), str(path)) from error
     except OSError as error:
         _remove(partial)
-        if error.errno is None:
+        if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 

@@ -36,6 +36,7 @@ from torch import Tensor
 from msfc import model_file_v1
 from msfc.codecs.base import build_codec
 from msfc.detectors import build_detector
+from msfc.files import writing
 from msfc.model import SplitModel, compute_fingerprint
 from msfc.wire.packet import is_fingerprint
 
@@ -106,15 +107,19 @@ def save_model(
     json.dumps(description)  # Fails before anything is written.
     directory.mkdir(parents=True, exist_ok=True)
     # Whoever reads in between, or after a kill, finds a digest that does not fit, not a mixture.
+    # Both are written before either takes its place: a full disk leaves an earlier model whole.
+    weights = directory / WEIGHTS_FILE
     partial = directory / f'{WEIGHTS_FILE}.partial'
-    save_file(tensors, partial, metadata={'format': FORMAT})
-    partial.chmod(directory.stat().st_mode & 0o666)  # safetensors writes for the owner alone.
-    description['weights_sha256'] = _sha256(partial)
-    os.replace(partial, directory / WEIGHTS_FILE)
-    partial = directory / f'{DESCRIPTION_FILE}.partial'
-    text = json.dumps(description, indent=2, ensure_ascii=False)
-    partial.write_text(f'{text}\n', encoding='utf-8')
-    os.replace(partial, directory / DESCRIPTION_FILE)
+    with writing(weights, partial):
+        save_file(tensors, partial, metadata={'format': FORMAT})
+        partial.chmod(directory.stat().st_mode & 0o666)  # safetensors writes for the owner alone.
+        description['weights_sha256'] = _sha256(partial)
+        text = json.dumps(description, indent=2, ensure_ascii=False)
+        described = directory / f'{DESCRIPTION_FILE}.partial'
+        with writing(directory / DESCRIPTION_FILE, described):
+            described.write_text(f'{text}\n', encoding='utf-8')
+            os.replace(partial, weights)
+            os.replace(described, directory / DESCRIPTION_FILE)
     return fingerprint
 
 
@@ -222,7 +227,9 @@ def _build(description: Mapping[str, Any], directory: Path) -> SplitModel:
         settings = description['codec']
         codec = None if settings is None else build_codec(settings)
         model = SplitModel(build_detector(description['detector']), codec, description['rate'])
-    except (ValueError, TypeError, KeyError, ImportError) as error:
+    except (
+        ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, OverflowError
+    ) as error:
         raise ModelFileError(f'the model in {directory} cannot be built: {error}') from error
     if list(model.class_names) != description['class_names']:
         raise ModelFileError(

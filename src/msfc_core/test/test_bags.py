@@ -26,6 +26,7 @@ from bag_files import (
     storage,
     write_features,
 )
+from full_disk import full_disk
 from msfc import model_file
 from msfc.bags.conversion import instances_message, packet_of
 from msfc.bags.damaged import TAIL
@@ -442,6 +443,43 @@ def test_a_damaged_chunk_ends_the_reading(tmp_path, contents):
     assert 'cannot be read' in damage
 
 
+def test_no_flipped_bit_gives_another_message(tmp_path, contents):
+    """Compressed data with an error in it can often be unpacked: the checksum tells."""
+    bag = flushed_bag(tmp_path / 'bag', contents)
+    file = storage(bag)
+    whole = file.read_bytes()
+    start = compressed(file)[2]
+    end = start + int.from_bytes(whole[start - 8 : start], 'little')
+    damages = set()
+    for place in range(start + 4, end, 3):
+        data = bytearray(whole)
+        data[place] ^= 4
+        file.write_bytes(data)
+        found, damage = read(bag)
+        assert all(message in contents for message in found)
+        assert damage or found == contents
+        damages.add(damage)
+    assert any('checksum' in damage for damage in damages)
+    file.write_bytes(whole)
+    assert read(bag) == (contents, '')
+
+
+def test_a_full_disk_is_told_and_what_was_written_can_be_read(tmp_path, contents):
+    path = tmp_path / 'bag'
+    writer = BagWriter(path)
+    writer.add_topic(TOPIC, FEATURES)
+    for index, data in enumerate(contents[:4]):
+        writer.write(TOPIC, stamp(index), data)
+        writer.flush()
+    with full_disk(storage(path).stat().st_size):
+        writer.write(TOPIC, stamp(4), contents[4])
+        with pytest.raises(OSError, match=r'File too large.*bag'):
+            writer.flush()
+        with pytest.raises(OSError, match=r'File too large.*bag'):
+            writer.close()
+    assert read(path)[0][:4] == contents[:4]
+
+
 def test_inference_over_a_truncated_bag(tmp_path, model, sent, contents):
     bag = flushed_bag(tmp_path / 'bag', contents)
     file = storage(bag)
@@ -528,6 +566,23 @@ def test_infer_command(tmp_path, monkeypatch):
     assert status == 1
     assert '4 refused (bad_payload_length)' in output
     assert 'error: no message could be decoded' in output
+
+
+def test_large_images_are_decoded_as_far_as_the_options_allow(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_file, 'build_detector', build_tiny)
+    folder = tmp_path / 'model'
+    save_model(tiny_model(), folder)
+    (packet,) = packets(load_model(folder), 1)
+    large = replace(packet, image_height=3000, image_width=4000)  # 12 MP
+    bag = write_features(tmp_path / 'bag', [feature_bytes(large, 0)])
+    options = ('--model', folder, '--score-threshold', 0.99)
+    status, output = run('infer', bag, tmp_path / 'out', *options)
+    assert (status, '1 messages decoded' in output) == (0, True), output
+    status, output = run(
+        'infer', bag, tmp_path / 'few', *options, '--max-image-pixels', 10**6
+    )
+    assert status == 1
+    assert '1 refused (bad_image_size)' in output
 
 
 @pytest.mark.parametrize('command', ['record', 'play'])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detector_models import LONG_EDGE, SHORT_EDGE, TorchvisionKit, make_images
+from msfc.detectors.torchvision import RANGES, TorchvisionConfig, TorchvisionDetector
 
 SIZES = [(97, 151), (140, 101), (480, 640), (128, 128), (1, 640), (10, 5000), (5000, 10), (3, 2)]
 
@@ -59,3 +62,41 @@ def test_images_of_extreme_shapes_are_looked_at(detector, size):
     (found,) = detector.infer(detector.extract(batch), batch.sizes)
     assert found.masks.shape[1:] == size
     assert torch.isfinite(found.boxes).all()
+
+
+def config(**changes):
+    return TorchvisionDetector.from_config({
+        'class_names': ['cup'], 'backbone': 'resnet18', **changes
+    })
+
+
+@pytest.mark.parametrize(('changes', 'words'), [
+    ({'score_threshold': '1e-3'}, r"is the text '1e-3', not a number: write 1\.0e-3"),
+    ({'score_threshold': '2E2'}, r'write 2\.0e\+2'),
+    ({'score_threshold': '0.5'}, r'write 0\.5 without quotes'),
+    ({'score_threshold': 1.5}, 'score_threshold is 1.5, not 0 to 1'),
+    ({'score_threshold': float('nan')}, 'score_threshold is nan, not 0 to 1'),
+    ({'score_threshold': None}, 'score_threshold is None, not a number'),
+    ({'rpn_batch': '16'}, 'rpn_batch is the text .16., not a whole number: write 16'),
+    ({'rpn_batch': 16.5}, r'rpn_batch is 16\.5, not a whole number'),
+    ({'rpn_batch': True}, 'rpn_batch is True, not a whole number'),
+    ({'rpn_batch': 0}, 'rpn_batch is 0, not 1 to'),
+    ({'min_size': [320]}, r'min_size is \[320\], not a whole number'),
+    ({'fpn_channels': 10**9}, 'fpn_channels is 1000000000, not 1 to'),
+    ({'class_names': 'cup'}, "class_names is 'cup', not a list of names"),
+    ({'class_names': [1]}, 'class_names has 1, not a name'),
+    ({'backbone': 18}, 'unknown backbone 18: choose from .*resnet18'),
+    ({'norm': 'layer'}, "unknown norm 'layer': choose from batch, frozen"),
+])
+def test_impossible_settings_are_named(changes, words):
+    with pytest.raises(ValueError, match=words):
+        config(**changes)
+
+
+def test_every_number_has_a_range():
+    numbers = {
+        entry.name for entry in dataclasses.fields(TorchvisionConfig)
+        if entry.type in ('int', 'float')
+    }
+    assert numbers == set(RANGES)
+    assert config(score_threshold=0).config()['score_threshold'] == 0.0

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from detector_models import MODELS
+from full_disk import full_disk
 from msfc import model_file
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors import build_detector as build
@@ -354,6 +356,48 @@ def test_version_1_is_checked(saved: Path) -> None:
     for read in (load_model, describe_model):
         with pytest.raises(ModelFileError, match='is damaged'):
             read(saved)
+
+
+@pytest.mark.parametrize('limit', [100, 20_000])
+def test_a_full_disk_leaves_the_earlier_model(saved: Path, limit: int) -> None:
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    extra = {'note': 'x' * 10**6}
+    with full_disk(limit), pytest.raises(OSError, match=r'File too large.*model\.'):
+        save_model(tiny_model(seed=5), saved, extra=extra)
+    assert {path: path.read_bytes() for path in saved.iterdir()} == before
+    load_model(saved)
+
+
+@pytest.mark.parametrize('changes', [
+    {'score_threshold': '1e-3'}, {'fpn_channels': 10**12}, {'min_size': None}, {'norm': []},
+    {'class_names': 7}, {'backbone': 'resnet1'}, {'max_detections': 2.5}, {'box_batch': True},
+])
+def test_impossible_detectors_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.undo()  # real detectors
+    save_model(SplitModel(MODELS['torchvision'].make()), tmp_path)
+    edit(tmp_path, lambda description: description['detector'].update(changes))
+    with pytest.raises(ModelFileError, match=f'cannot be built.*{next(iter(changes))}'):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_no_damage_ends_in_a_traceback(saved: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    path = saved / ('model.json' if seed % 2 else 'model.safetensors')
+    contents = bytearray(path.read_bytes())
+    if seed % 3:
+        del contents[int(rng.integers(len(contents))) :]
+    else:
+        for place in rng.integers(0, min(len(contents), 2000), 20):
+            contents[place] = int(rng.integers(256))
+    path.write_bytes(contents)
+    if path.name == 'model.safetensors':
+        digest = hashlib.sha256(contents).hexdigest()
+        edit(saved, lambda description: description.update(weights_sha256=digest))
+    with pytest.raises(ModelFileError):
+        load_model(saved)
 
 
 def test_missing_package_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -390,7 +390,7 @@ class TestResume:
             content['categories'] += [{'id': 9, 'name': 'pen'}]
             path.write_text(json.dumps(content))
         values = experiment_values(start_from=str(finished[0] / 'joint'), val_images=1)
-        del values['detector'], values['msfc']
+        del values['detector'], values['codec']
         values['steps'] = [{**values['steps'][2], 'iterations': 1}]
         path = tmp_path / 'plan.yaml'
         path.write_text(yaml.safe_dump(values))
@@ -400,7 +400,7 @@ class TestResume:
         assert 'knows the classes cup, ball; the data set has cup, ball, pen' in note
         assert 'box_predictor, model.roi_heads.mask_predictor.mask_fcn_logits) begin anew' in note
         assert load_model(tmp_path / 'out' / 'joint').class_names == model.class_names
-        values['steps'] = [{**values['steps'][0], 'trains': 'msfc'}]
+        values['steps'] = [{**values['steps'][0], 'trains': 'codec'}]
         path.write_text(yaml.safe_dump(values))
         with pytest.raises(ValueError, match='the first step must train them'):
             train(path, other, tmp_path / 'two')
@@ -589,7 +589,7 @@ class TestParts:
             if done != 2:
                 return
             with torch.no_grad():
-                norm = trainer.model.codec.encoder.norm
+                norm = trainer.model.codec.analysis.encoder.norm
                 if kind == 'optimiser':
                     norm.weight.grad = None
                     for group in optimizers[0].param_groups:

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from msfc.bags.conversion import instances_message, labels_message, packet_of
@@ -90,6 +90,7 @@ def infer_bag(
             'topics': list(bag.topics),
             'model': pipeline.fingerprint,
             'score_threshold': score_threshold,
+            'limits': asdict(pipeline.limits),
         }
         work = _Work(output, identity)
         job = _Inference(bag, pipeline, score_threshold)

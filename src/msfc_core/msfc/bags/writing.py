@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from rosbags.interfaces import (
     Qos,
@@ -19,6 +21,10 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from msfc.bags.definitions import typestore
+from msfc.files import writing
+
+_CRC = struct.Struct('<I')
+_CRC_PLACE = 1 + 8 + 3 * 8  # opcode and length of the record, two times and a length
 
 BAG_VERSION = 9
 """Version of rosbag2's metadata; Jazzy writes 9."""
@@ -44,7 +50,7 @@ def qos(*, latched: bool = False) -> Qos:
 
 
 class BagWriter:
-    """A new bag: a rosbag2 folder with MCAP storage, chunks compressed by zstd.
+    """A new bag: a rosbag2 folder with MCAP storage, chunks compressed by zstd, with checksums.
 
     As a context manager it closes the bag in any case, so that what was written can be read.
 
@@ -53,15 +59,19 @@ class BagWriter:
 
     Raises:
         ValueError: if it exists.
+        OSError: if it cannot be written, at any later time too; what is on the disk can be read.
     """
 
     def __init__(self, path: Path) -> None:
         if path.exists():
             raise ValueError(f'{path} exists already')
+        self._path = path
         self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
         # Storage compression is what every player of MCAP undoes by itself.
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
+        with writing(path):
+            self._writer.open()
+        self._add_checksums()
         self._connections: dict[str, Any] = {}
         self._flushed = time.monotonic()
         self.count = 0
@@ -86,7 +96,8 @@ class BagWriter:
             stamp: time in nanoseconds.
             data: its CDR bytes.
         """
-        self._writer.write(self._connections[topic], stamp, data)
+        with writing(self._path):
+            self._writer.write(self._connections[topic], stamp, data)
         self.count += 1
         self.flush_if_due()
 
@@ -98,13 +109,34 @@ class BagWriter:
     def flush(self) -> None:
         """Bring what was written to the disk, as a chunk that can be read by itself."""
         storage: Any = self._writer.storage
-        if storage.chunk.msgs:
-            storage.close_chunk()
-        storage.bio.flush()
-        os.fsync(storage.bio.fileno())
+        with writing(self._path):
+            if storage.chunk.msgs:
+                storage.close_chunk()
+            storage.bio.flush()
+            os.fsync(storage.bio.fileno())
         self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Write index and metadata."""
         if self._writer.storage is not None:
-            self._writer.close()
+            with writing(self._path):
+                self._writer.close()
+
+    def _add_checksums(self) -> None:
+        """Let each chunk have the CRC-32 of its content, which rosbags checks and does not write.
+
+        MCAP specification, "Chunk": ``uncompressed_crc`` follows two times and a length.
+        """
+        storage: Any = self._writer.storage
+        close_chunk = storage.close_chunk
+
+        def close_with_checksum() -> None:
+            checksum = crc32(storage.chunk.bio.getbuffer())
+            start = storage.bio.tell()
+            close_chunk()
+            end = storage.bio.tell()
+            storage.bio.seek(start + _CRC_PLACE)
+            storage.bio.write(_CRC.pack(checksum))
+            storage.bio.seek(end)
+
+        storage.close_chunk = close_with_checksum

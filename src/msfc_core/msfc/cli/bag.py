@@ -81,6 +81,23 @@ def infer(
         float, typer.Option(help='Leave out instances under this score.', min=0, max=1)
     ] = 0.5,
     device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
+    max_image_side: Annotated[
+        int, typer.Option(help='Longest side of a source image in pixels.', min=1)
+    ] = 16384,
+    max_image_pixels: Annotated[
+        int, typer.Option(help='Pixels of a source image.', min=1)
+    ] = 64 * 10**6,
+    max_padded_side: Annotated[
+        int, typer.Option(help='Longest side of the network input in pixels.', min=1)
+    ] = 4096,
+    max_payload_bytes: Annotated[
+        int, typer.Option(help='Length of a payload in bytes.', min=1)
+    ] = 32 * 2**20,
+    max_mask_pixels: Annotated[
+        int,
+        typer.Option(help='Pixels of all masks of an image, a byte each; of more instances the '
+                          'surest are kept.', min=1),
+    ] = 2**30,
 ) -> None:
     """Find the instances in a bag of compressed features, without ROS.
 
@@ -90,13 +107,17 @@ def infer(
     with report_errors():
         from msfc.bags.inference import infer_bag
         from msfc.model_file import load_model
+        from msfc.wire.packet import DecodeLimits
 
         check_device(device)
         check_output_folder(output)
+        limits = DecodeLimits(
+            max_image_side, max_image_pixels, max_padded_side, max_payload_bytes, max_mask_pixels
+        )
         loaded = load_model(model, device)
         with stoppable(output), Bar('messages') as update:
             report = infer_bag(
-                bag, output, loaded, tuple(topic or ()), score_threshold, progress=update
+                bag, output, loaded, tuple(topic or ()), score_threshold, limits, update
             )
     lines = [f'{report.decoded} messages decoded: {output}']
     if report.taken_over:

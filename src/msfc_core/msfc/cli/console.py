@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from msfc.files import NO_ROOM
 from msfc.missing import missing_in_words
 
 console = Console()
@@ -64,6 +65,12 @@ def _sentence(error: Exception) -> str:
     """Return what an error says, without the traceback that a data reading process adds."""
     if isinstance(error, ModuleNotFoundError) and (sentence := missing_in_words(error)):
         return sentence
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        where = f'{error.filename} cannot be written' if error.filename else 'the disk is full'
+        return (
+            f'{where} ({error.strerror}): make room, then run the same command again; what was '
+            'finished is kept'
+        )
     text = str(error).strip()
     if '\nOriginal Traceback' not in text:
         return text

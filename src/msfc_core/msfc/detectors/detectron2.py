@@ -14,8 +14,15 @@ import torch
 from torch import Tensor
 
 from msfc.detectors.base import SplitDetector
-from msfc.detectors.detectron2_config import CONFIG_KEYS, build_model, input_edges, read_config
+from msfc.detectors.detectron2_config import (
+    CONFIG_KEYS,
+    build_model,
+    input_edges,
+    read_config,
+    with_num_classes,
+)
 from msfc.detectors.detectron2_weights import load_weights
+from msfc.settings import check_no_number_texts, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
 
 SETTINGS = ('type', 'config_file', 'weights', 'partial', 'overrides', 'class_names')
@@ -43,6 +50,7 @@ class Detectron2Detector(SplitDetector):
     """
 
     model: Any
+    class_layers = ('model.roi_heads.box_predictor', 'model.roi_heads.mask_head.predictor')
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -125,13 +133,8 @@ class Detectron2Detector(SplitDetector):
             FileNotFoundError: no such configuration or weights.
             ValueError: not usable, see the text.
         """
+        check_settings(settings)
         require_detectron2()
-        unknown = sorted(set(settings) - set(SETTINGS))
-        if unknown:
-            raise ValueError(
-                f'unknown keys beside config_file: {", ".join(unknown)}; known are '
-                f'{", ".join(SETTINGS)}'
-            )
         source, overrides = settings['config_file'], settings.get('overrides')
         weights, partial = settings.get('weights'), bool(settings.get('partial'))
         names = settings.get('class_names')
@@ -146,6 +149,12 @@ class Detectron2Detector(SplitDetector):
     def config(self) -> dict[str, Any]:
         """Return the architecture as JSON data; see :mod:`msfc.detectors.detectron2_config`."""
         return dict(self._config)
+
+    def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
+        """Return a detector for other classes; see :meth:`SplitDetector.with_classes`."""
+        names = list(class_names)
+        config = with_num_classes(self._config, len(names))
+        return self._copy_to(Detectron2Detector({**config, 'class_names': names}))
 
     def preprocess(self, images: Sequence[Tensor]) -> ImageBatch:
         """Resize, normalise and pad images; see :meth:`SplitDetector.preprocess`."""
@@ -221,9 +230,10 @@ class Detectron2Detector(SplitDetector):
         if self._min_size == 0:
             return None
         # The augmentation object would draw from NumPy's global generator to find this one size.
-        valid = transforms.ResizeShortestEdge.get_output_shape(
+        height, width = transforms.ResizeShortestEdge.get_output_shape(
             *source, self._min_size, self._max_size
         )
+        valid = (max(height, 1), max(width, 1))
         return transforms.ResizeTransform(*source, *valid)
 
     def _resized(self, image: Tensor) -> Tensor:
@@ -257,6 +267,33 @@ class Detectron2Detector(SplitDetector):
             resized.copy_(torch.as_tensor(pixels))
         truth.gt_masks = BitMasks(masks.to(self.device))
         return filter_empty_instances(truth)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Check an experiment's settings of a detector; Detectron2 need not be installed.
+
+    Raises:
+        ValueError: a key is unknown, or a value of another type; the message names it.
+    """
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise ValueError(
+            f'unknown keys beside config_file: {", ".join(unknown)}; known are '
+            f'{", ".join(SETTINGS)}'
+        )
+    for name in ('config_file', 'weights'):
+        value = settings.get(name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ValueError(f'{name} is {value!r}, not a file or an address')
+    if not isinstance(settings.get('partial', False), bool):
+        raise ValueError(f'partial is {settings["partial"]!r}, not true or false')
+    if settings.get('class_names') is not None:
+        check_texts(settings['class_names'], 'class_names')
+    overrides = settings.get('overrides')
+    if overrides is not None:
+        if not isinstance(overrides, Mapping) or not all(isinstance(k, str) for k in overrides):
+            raise ValueError(f'overrides is {overrides!r}, not keys and values')
+        check_no_number_texts(overrides, 'overrides')
 
 
 def require_detectron2() -> None:

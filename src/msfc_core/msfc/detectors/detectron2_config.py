@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from torch import nn
 
 CONFIG_KEYS = ('format', 'model', 'min_size', 'max_size')
@@ -107,6 +108,42 @@ def input_edges(config: Mapping[str, Any]) -> tuple[int, int]:
         return int(config['min_size']), int(config['max_size'])
     except (KeyError, TypeError) as error:
         raise ValueError(f'the Detectron2 configuration lacks {error}') from error
+
+
+def with_num_classes(config: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return a configuration of the same model for another number of classes.
+
+    Args:
+        config: as :func:`read_config` returns it.
+        count: how many classes, without background.
+
+    Raises:
+        ValueError: it does not say where its classes are.
+    """
+    if config.get('format') == 'yaml':
+        tree = yaml.safe_load(config['model'])
+        try:
+            tree['MODEL']['ROI_HEADS']['NUM_CLASSES'] = count
+        except (KeyError, TypeError) as error:
+            raise ValueError(f'the Detectron2 configuration lacks {error}') from error
+        return {**config, 'model': yaml.safe_dump(tree)}
+    heads = config['model'].get('roi_heads') if isinstance(config.get('model'), dict) else None
+    if not isinstance(heads, dict) or 'num_classes' not in heads:
+        raise ValueError('the Detectron2 configuration lacks model.roi_heads.num_classes')
+    return {**config, 'model': {**config['model'], 'roi_heads': _recount(heads, count)}}
+
+
+def _recount(tree: Any, count: int) -> Any:
+    """Return a tree of calls with each number of classes in it replaced."""
+    if isinstance(tree, list):
+        return [_recount(item, count) for item in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    # Masks of no class in particular stay so.
+    return {
+        key: count if key == 'num_classes' and value != 1 else _recount(value, count)
+        for key, value in tree.items()
+    }
 
 
 def zoo_directory() -> Path:

@@ -20,6 +20,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from msfc.detectors.base import SplitDetector
+from msfc.settings import check_number, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
 
 # torchvision's names of the levels and ours.
@@ -50,6 +51,9 @@ class TorchvisionConfig:
         box_batch: proposals per image in the heads' training loss.
         score_threshold: detections under this score are dropped.
         max_detections: detections per image at most.
+
+    Raises:
+        ValueError: a value of another type, or beyond its range; the message names it.
     """
 
     class_names: tuple[str, ...]
@@ -67,6 +71,41 @@ class TorchvisionConfig:
     box_batch: int = 512
     score_threshold: float = 0.05
     max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'class_names', check_texts(self.class_names, 'class_names'))
+        for name, (low, high) in RANGES.items():
+            whole = name not in FRACTIONS
+            value = check_number(getattr(self, name), name, low, high, whole)
+            object.__setattr__(self, name, value)
+        for name, known in (('backbone', _backbones()), ('norm', sorted(NORMS))):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f'unknown {name} {value!r}: choose from {", ".join(known)}')
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    'fpn_channels': (1, 4096),
+    'box_head_channels': (1, 65536),
+    'mask_head_layers': (0, 64),
+    'sampling_ratio': (-1, 64),
+    'min_size': (1, 65536),
+    'max_size': (1, 65536),
+    'rpn_batch': (1, 2**20),
+    'rpn_pre_nms': (1, 2**20),
+    'rpn_post_nms': (1, 2**20),
+    'box_batch': (1, 2**20),
+    'score_threshold': (0, 1),
+    'max_detections': (1, 2**20),
+}
+"""Least and largest value of each number of a :class:`TorchvisionConfig`."""
+
+FRACTIONS = ('score_threshold',)
+"""Those that need not be whole."""
+
+
+def _backbones() -> list[str]:
+    return list(models.list_models(models, include='resnet*'))
 
 
 class TorchvisionDetector(SplitDetector):
@@ -93,7 +132,11 @@ class TorchvisionDetector(SplitDetector):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TorchvisionDetector:
-        """Build from the result of :meth:`config`, with random weights."""
+        """Build from the result of :meth:`config`, with random weights.
+
+        Raises:
+            ValueError: a key is unknown or missing, or a value impossible; the message names it.
+        """
         given = {key: value for key, value in config.items() if key != 'type'}
         known = {entry.name for entry in fields(TorchvisionConfig)}
         unknown = sorted(set(given) - known)
@@ -103,7 +146,6 @@ class TorchvisionDetector(SplitDetector):
             )
         if 'class_names' not in given:
             raise ValueError('a torchvision detector needs class_names')
-        given['class_names'] = tuple(given['class_names'])
         return cls(TorchvisionConfig(**given))
 
     def config(self) -> dict[str, Any]:
@@ -257,13 +299,6 @@ def _neighbours(
 
 
 def _build(config: TorchvisionConfig) -> MaskRCNN:
-    if config.backbone not in models.list_models(models, include='resnet*'):
-        raise ValueError(
-            f'unknown backbone {config.backbone!r}: choose a ResNet of torchvision, '
-            "such as 'resnet18' or 'resnet50'"
-        )
-    if config.norm not in NORMS:
-        raise ValueError(f'unknown norm {config.norm!r}: choose from {sorted(NORMS)}')
     resnet = getattr(models, config.backbone)(weights=None, norm_layer=NORMS[config.norm])
     layers = {'layer1': '0', 'layer2': '1', 'layer3': '2', 'layer4': '3'}
     widths = [resnet.inplanes // 2**k for k in (3, 2, 1, 0)]
