@@ -147,6 +147,16 @@ def test_sizes_of_images(model_directory, size):
     assert packet.image_size == size
 
 
+def test_images_that_a_cloud_will_refuse_are_told_of_once(node, probe, capfd):
+    features = probe.listen(CompressedFeature, 'features')
+    camera = probe.publisher(Image, 'image_raw')
+    for count in (1, 2):
+        probe.insist(camera, camera_image(8, 4104), lambda n=count: len(features) >= n, 'features')
+    told = [line for line in capfd.readouterr().err.splitlines() if 'will refuse this' in line]
+    (line,) = told
+    assert 'images of 4104 x 8 exceed limits.max_image_side, 4096. Raise that parameter' in line
+
+
 def test_large_messages_are_told_of_once_for_each_change():
     large = LargeMessages()
     told = [
