@@ -95,3 +95,10 @@ def test_unknown_reliability(node_type):
         make_node(node_type, qos__features__reliability='certain'),
     ):
         pass
+
+
+def test_viewer_asks_for_pictures_reliably():
+    """Best effort most of them are lost."""
+    viewer = yaml.safe_load((CONFIG.parent / 'rviz' / 'msfc.rviz').read_text())
+    displays = viewer['Visualization Manager']['Displays']
+    assert {display['Topic']['Reliability Policy'] for display in displays} == {'Reliable'}
