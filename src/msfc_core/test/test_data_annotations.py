@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from bad_annotations import BAD_ANNOTATIONS, HEIGHT, WIDTH
@@ -120,3 +121,24 @@ def test_ids_become_unique_and_stay_where_they_are(ids: list[Any]) -> None:
     assert all(isinstance(key, int) and key > 0 for key in made)
     if len(set(ids)) == len(ids) and all(isinstance(key, int) and key > 0 for key in ids):
         assert made == ids
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+def test_images_are_turned_as_their_exif_entry_says(tmp_path: Path, orientation: int) -> None:
+    picture = Image.new('RGB', (WIDTH, HEIGHT))
+    picture.paste((255, 0, 0), (0, 0, WIDTH // 2, HEIGHT // 2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / 'val').mkdir()
+    picture.save(tmp_path / 'val' / 'a.jpg', exif=exif, quality=95)
+    root = write(tmp_path, [], file_name='a.jpg')
+    dataset = CocoDataset(root, 'val')
+    if orientation == 6:
+        with pytest.raises(ValueError, match=r'is 40 x 50 pixels.*say 50 x 40 .*EXIF'):
+            dataset.read_image(0)
+        return
+    red = dataset.read_image(0)[..., 2] > 128
+    turned = red if orientation == 1 else red[::-1, ::-1]
+    corner = turned[: HEIGHT // 2, : WIDTH // 2]
+    assert corner.mean() > 0.95
+    assert red.mean() < 0.3

@@ -24,7 +24,7 @@ from msfc.data.annotations import (
     is_empty_box,
     make_ids_unique,
 )
-from msfc.data.files import is_cut_off
+from msfc.data.files import is_cut_off, is_turned
 from msfc.types import Targets
 
 MAX_SIDE = 2**20
@@ -174,6 +174,16 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and abs(value) < float('inf')
 
 
+def _exif_words(path: Path) -> str:
+    """Return what explains another size where an image is turned as its EXIF entry says."""
+    if not is_turned(path):
+        return ''
+    return (
+        ' (its EXIF entry turns it, as in every viewer; annotations of the pixels as they are '
+        'stored need a file without that entry)'
+    )
+
+
 class CocoDataset(Dataset[Example]):
     """Images and instance masks of one split, ``<root>/<split>`` with COCO annotations.
 
@@ -215,7 +225,7 @@ class CocoDataset(Dataset[Example]):
         return self.images / str(self.coco.imgs[self.image_ids[index]]['file_name'])
 
     def read_image(self, index: int) -> np.ndarray:
-        """Return an image as H x W x 3 uint8 BGR, as OpenCV reads it.
+        """Return an image as H x W x 3 uint8 BGR, as OpenCV reads it: turned as EXIF says.
 
         Raises:
             FileNotFoundError: it is missing or no image.
@@ -231,7 +241,7 @@ class CocoDataset(Dataset[Example]):
         if image.shape[:2] != (entry['height'], entry['width']):
             raise ValueError(
                 f'{path} is {image.shape[1]} x {image.shape[0]} pixels, '
-                f'the annotations say {entry["width"]} x {entry["height"]}'
+                f'the annotations say {entry["width"]} x {entry["height"]}{_exif_words(path)}'
             )
         return image
 

@@ -48,6 +48,16 @@ def image_size(path: Path | str) -> Size:
     return (width, height) if turned else (height, width)
 
 
+def is_turned(path: Path | str) -> bool:
+    """Return whether an image's EXIF entry swaps rows and columns.
+
+    Raises:
+        OSError: it is no image.
+    """
+    with Image.open(path) as file:
+        return _orientation(file) in _TURNED
+
+
 def _orientation(file: Image.Image) -> object:
     try:
         return file.getexif().get(_ORIENTATION)
