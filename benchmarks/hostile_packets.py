@@ -59,10 +59,11 @@ class Attacked:
     Args:
         seed: of the packets.
         decode_every: one packet in so many goes through the whole pipeline.
+        codec: ``msfc`` for packed bits, ``learned`` for range-coded symbols.
     """
 
-    def __init__(self, seed: int, decode_every: int) -> None:
-        model = small_model()
+    def __init__(self, seed: int, decode_every: int, codec: str) -> None:
+        model = small_model(codec=codec)
         self._cloud = CloudPipeline(model, LIMITS)
         self._classes = len(model.class_names)
         self._forge = PacketForge(model.packet_spec(), LIMITS, seed)
@@ -134,22 +135,25 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measure(count: int, seed: int, decode_every: int, console: Console) -> dict[str, Any]:
+def measure(
+    count: int, seed: int, decode_every: int, codec: str, console: Console
+) -> dict[str, Any]:
     """Attack a receiver.
 
     Args:
         count: packets that are counted; a few thousand go before them.
         seed: of the packets.
         decode_every: one packet in so many goes through the whole pipeline.
+        codec: ``msfc`` for packed bits, ``learned`` for range-coded symbols.
         console: where progress is shown.
 
     Returns:
         The figures, JSON-serialisable.
     """
-    warm = Attacked(seed + 1, decode_every=CHUNK // 20)
+    warm = Attacked(seed + 1, decode_every=CHUNK // 20, codec=codec)
     for _ in range(WARM_UP // CHUNK):
         warm.receive(CHUNK)
-    attacked = Attacked(seed, decode_every)
+    attacked = Attacked(seed, decode_every, codec)
     resident, peak = resident_bytes(), peak_bytes()
     start, cpu_start = time.perf_counter(), time.process_time()
     columns = (
@@ -165,6 +169,7 @@ def measure(count: int, seed: int, decode_every: int, console: Console) -> dict[
     return {
         'packets': attacked.packets,
         'seed': seed,
+        'codec': codec,
         'outcomes': dict(attacked.outcomes.most_common()),
         'attacks': dict(sorted(attacked.attacks.items())),
         'instances': attacked.instances,
@@ -209,7 +214,9 @@ def show(figures: dict[str, Any], console: Console) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> harness.Figures:
     """Attack a receiver, and show what came of it."""
-    figures = measure(options.count, options.seed, options.decode_every, console)
+    figures = measure(
+        options.count, options.seed, options.decode_every, options.codec, console
+    )
     show(figures, console)
     return figures
 
@@ -219,6 +226,12 @@ def main() -> int:
     parser = harness.make_parser(__doc__)
     parser.add_argument('--count', type=int, default=10**6, help='packets (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the packets (default: 0)')
+    parser.add_argument(
+        '--codec',
+        choices=('msfc', 'learned'),
+        default='msfc',
+        help='whose coding is attacked (default: %(default)s)',
+    )
     parser.add_argument(
         '--decode-every',
         type=int,

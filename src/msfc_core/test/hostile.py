@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from detector_models import MODELS
+from msfc.codecs.learned import LearnedCodec, LearnedConfig
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.model import SplitModel
 from msfc.types import Instances, Size
@@ -109,6 +110,21 @@ ATTACKS: dict[str, Attack] = {}
 """All attacks by name."""
 
 
+CODED_OUTCOMES: dict[str, frozenset[Outcome]] = {
+    'payload_bits': frozenset({None, RefusalReason.BAD_PAYLOAD}),
+    'swapped_sides': frozenset(
+        {None, RefusalReason.BAD_VALID_SIZE, RefusalReason.BAD_FEATURE_SIZE}
+    ),
+    'truncated': frozenset({None, RefusalReason.BAD_PAYLOAD}),
+    'lengthened': frozenset({RefusalReason.BAD_PAYLOAD, RefusalReason.BAD_PAYLOAD_LENGTH}),
+    'spare_bits_set': frozenset({None, RefusalReason.BAD_PAYLOAD}),
+    'not_finite': frozenset({RefusalReason.BAD_RATE}),
+    'out_of_range': frozenset({RefusalReason.BAD_RATE}),
+    'wrong_rate': frozenset({None, RefusalReason.BAD_RATE, RefusalReason.BAD_PAYLOAD}),
+}
+"""Of coding 1, where they are others than those of coding 0: a payload has any length."""
+
+
 def side_fields(**sizes: Size) -> dict[str, Any]:
     """Return the fields of a packet that have heights and widths, by what they are of."""
     return {
@@ -157,37 +173,57 @@ class PacketForge:
         names = tuple(self.random.choices(self._names, k=count))
         for name in names:
             packet = ATTACKS[name].change(self, packet)
-        outcomes = ATTACKS[names[0]].outcomes if count == 1 else ANYTHING
+        outcomes = self.outcomes(names[0]) if count == 1 else ANYTHING
         return Forged(packet, names, outcomes)
+
+    def outcomes(self, name: str) -> frozenset[Outcome]:
+        """Return what may become of a good packet of this coding after one attack."""
+        known = ATTACKS[name].outcomes
+        return known if self.spec.coder.coding == 0 else CODED_OUTCOMES.get(name, known)
 
     def honest(self) -> FeaturePacket:
         """Return a packet that is right in every field; its payload is random."""
         source, valid, padded = self._sizes()
         feature = self.spec.feature_size(padded)
-        count = self.spec.channels * feature[0] * feature[1]
-        fitting = [
-            bits
-            for bits in BIT_DEPTHS
-            if packed_size(count, bits) <= self.limits.max_payload_bytes
-        ]
-        bits = self.random.choice(fitting)
+        if self.spec.coder.coding == 0:
+            rate, data = self._packed(self.spec.channels * feature[0] * feature[1])
+        else:
+            rate = self.random.choice(self.spec.coder.rates)
+            data = self.coded((self.spec.channels, *feature), rate)
         self._sequence = (self._sequence + 1) % 2**32
         packet = FeaturePacket(
             sequence=self._sequence,
             reference=0,
             **side_fields(image=source, valid=valid, padded=padded, feature=feature),
             channels=self.spec.channels,
-            rate=bits,
-            coding=0,
+            rate=rate,
+            coding=self.spec.coder.coding,
             model=self.spec.model,
             preprocess_time=0.001,
             backbone_time=0.03,
             encode_time=0.002,
             pack_time=0.0,
-            data=self.payload(count, bits),
+            data=data,
         )
         self.seen.append(packet)
         return packet
+
+    def _packed(self, count: int) -> tuple[int, bytes | array[int]]:
+        fitting = [
+            bits
+            for bits in BIT_DEPTHS
+            if packed_size(count, bits) <= self.limits.max_payload_bytes
+        ]
+        bits = self.random.choice(fitting)
+        return bits, self.payload(count, bits)
+
+    def coded(self, shape: tuple[int, int, int], rate: int) -> bytes | array[int]:
+        """Return a payload of a random code, quiet or wild."""
+        spread = self.random.choice((0.0, 0.1, 1.0, 30.0))
+        words = np.frombuffer(self.random.randbytes(4 * math.prod(shape)), '<i4')
+        code = (words / 2.0**31 * spread).astype(np.float32).reshape(shape)
+        data = self.spec.coder.write(code, rate)
+        return array('B', data) if self.random.random() < 0.5 else data
 
     def payload(self, count: int, bits: int) -> bytes | array[int]:
         """Return random symbols, or random floats of [-1, 1], its ends among them."""
@@ -427,7 +463,7 @@ def wrong_rate(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
 
 @attack(refused(RefusalReason.BAD_CODING))
 def unknown_coding(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
-    return spoil(packet, coding=forge.random.randint(1, 255))
+    return spoil(packet, coding=(packet.coding + forge.random.randint(1, 255)) % 256)
 
 
 @attack(refused(RefusalReason.BAD_REFERENCE))
@@ -502,12 +538,30 @@ def largest_allocation(limits: DecodeLimits, detections: int) -> int:
     return 4 * detections * limits.max_image_pixels
 
 
-def small_model(seed: int = 0) -> SplitModel:
-    """Return a small Mask R-CNN with random weights and a codec of three channels."""
+def small_model(seed: int = 0, codec: str = 'msfc') -> SplitModel:
+    """Return a small Mask R-CNN with random weights and a codec of few channels.
+
+    Args:
+        seed: of the weights.
+        codec: ``msfc`` or ``learned``.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         detector = cast(Any, MODELS['torchvision']).make()
-        return SplitModel(detector, MSFC(MSFCConfig(32, 3, se_reduction=4))).eval()
+        if codec == 'msfc':
+            return SplitModel(detector, MSFC(MSFCConfig(32, 3, se_reduction=4))).eval()
+        return SplitModel(detector, small_learned_codec(32)).eval()
+
+
+def small_learned_codec(channels: int) -> LearnedCodec:
+    """Return a learned codec of four channels and three rates, with random weights."""
+    return LearnedCodec(
+        LearnedConfig(
+            channels=channels, code_channels=4, slices=(2, 2), hyper_channels=2, rates=3,
+            analysis_widths=(8, 8), synthesis_widths=(8, 8, 8, 8), synthesis_blocks=(1, 1, 1, 1),
+            context_width=8, hidden_width=8, hyper_width=8,
+        )
+    )
 
 
 def check_instances(instances: Instances, size: Size, classes: int) -> None:

@@ -21,15 +21,23 @@ from hostile import (
     check_instances,
     hostile_packets,
     largest_allocation,
+    small_learned_codec,
     small_model,
 )
+from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.packet import DecodeLimits, FeaturePacket, PacketError, RefusalReason
-from tiny import tiny_model
+from tiny import CHANNELS, TinyDetector, tiny_model
 
 FORGED = 9_000
 DRAWN = 1_000
+CODED = 1_000
+NOT_OF_CODING_0 = {RefusalReason.MISSING_REFERENCE, RefusalReason.BAD_PAYLOAD}
+NOT_OF_CODING_1 = {
+    RefusalReason.MISSING_REFERENCE, RefusalReason.BAD_SPARE_BITS, RefusalReason.NOT_FINITE,
+    RefusalReason.OUT_OF_RANGE,
+}
 REFUSAL_BYTES = 64 * 2**10
 """What a refusal may take at most, in Python and numpy: sentences and one buffer of numpy's."""
 
@@ -77,9 +85,23 @@ def test_forged_packets(cloud: CloudPipeline) -> None:
             found = outcome(cloud, forged.packet, meter)
             assert found in forged.outcomes, (found, forged)
             counts[found] += 1
-    # Packed payloads have no references that could be missing.
-    assert set(counts) == {None, *RefusalReason} - {RefusalReason.MISSING_REFERENCE}
+    assert set(counts) == {None, *RefusalReason} - NOT_OF_CODING_0
     assert min(counts.values()) >= FORGED // 500
+
+
+def test_forged_packets_of_range_coded_symbols() -> None:
+    """Reading a payload may show that it is none: torch has not been at work then, either."""
+    model = SplitModel(TinyDetector(), small_learned_codec(CHANNELS)).eval()
+    cloud = CloudPipeline(model, LIMITS)
+    forge, counts = PacketForge(model.packet_spec(), seed=4), Counter[Outcome]()
+    with AllocationMeter() as meter:
+        for _ in range(CODED):
+            forged = forge.draw()
+            found = outcome(cloud, forged.packet, meter)
+            assert found in forged.outcomes, (found, forged)
+            counts[found] += 1
+    assert set(counts) >= {None, RefusalReason.BAD_PAYLOAD, RefusalReason.BAD_PAYLOAD_LENGTH}
+    assert not counts.keys() & NOT_OF_CODING_1
 
 
 @settings(max_examples=DRAWN, derandomize=True, database=None, deadline=None)

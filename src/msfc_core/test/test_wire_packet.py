@@ -34,8 +34,8 @@ from msfc.wire.quantizer import BIT_DEPTHS
 
 MODEL = '0123456789abcdef'
 HUGE = 2**32 - 1
-NOT_OF_THIS_CODING = {RefusalReason.MISSING_REFERENCE}
-"""Packed payloads have no references that could be missing."""
+NOT_OF_THIS_CODING = {RefusalReason.MISSING_REFERENCE, RefusalReason.BAD_PAYLOAD}
+"""Packed payloads have no references that could be missing, and all their bytes mean something."""
 SPEC = PacketSpec(
     model=MODEL,
     channels=3,

@@ -34,7 +34,7 @@ class FeatureCodec(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    default_rate: ClassVar[int]
+    default_rate: int
     channels: int
     levels: tuple[str, ...]
     code_channels: int
@@ -108,7 +108,7 @@ def build_codec(config: dict[str, Any]) -> FeatureCodec:
     """Build a codec with random weights from its :meth:`FeatureCodec.config`.
 
     Args:
-        config: ``type`` is ``msfc``; the other keys are that type's own.
+        config: ``type`` is ``msfc`` or ``learned``; the other keys are that type's own.
 
     Raises:
         ValueError: an unknown type, or a key that the type does not know.
@@ -118,7 +118,11 @@ def build_codec(config: dict[str, Any]) -> FeatureCodec:
         from msfc.codecs.msfc.codec import MSFC
 
         return MSFC.from_config(config)
-    raise ValueError(f"unknown codec type {kind!r}: choose 'msfc'")
+    if kind == 'learned':
+        from msfc.codecs.learned.codec import LearnedCodec
+
+        return LearnedCodec.from_config(config)
+    raise ValueError(f"unknown codec type {kind!r}: choose 'msfc' or 'learned'")
 
 
 def transmit(coder: PayloadCoder, code: Tensor, rate: int) -> tuple[Tensor, list[bytes]]:

@@ -124,3 +124,63 @@ class SplitDetector(nn.Module, ABC):
     def device(self) -> torch.device:
         """The device that the parameters are on."""
         return next(self.parameters()).device
+
+
+class TeacherDetector(SplitDetector):
+    """A split detector whose heads answer before boxes are chosen: a codec is trained by it.
+
+    Gradients go through all but :meth:`proposals` to the pyramid.
+    """
+
+    @abstractmethod
+    def rpn_outputs(self, pyramid: Pyramid) -> dict[str, tuple[Tensor, Tensor]]:
+        """Compute what the RPN says of some levels, before boxes are chosen.
+
+        Args:
+            pyramid: the levels to look at, whole or cut out.
+
+        Returns:
+            For each level, objectness logits N x A x h x w and box offsets N x A x 4 x h x w of
+            the A anchors of each cell.
+        """
+
+    @abstractmethod
+    def proposals(self, pyramid: Pyramid, sizes: ImageSizes) -> list[Tensor]:
+        """Compute the boxes that the RPN proposes, the likeliest first.
+
+        Returns:
+            For each image K x 4 float32, x1 y1 x2 y2 in network input pixels.
+        """
+
+    @abstractmethod
+    def box_outputs(
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], sizes: ImageSizes
+    ) -> tuple[Tensor, Tensor]:
+        """Compute what the box head says of given boxes.
+
+        Args:
+            pyramid: ``p2`` .. ``p6``.
+            boxes: for each image K x 4, x1 y1 x2 y2 in network input pixels; M in all.
+            sizes: the sizes of the images.
+
+        Returns:
+            Class logits M x (classes + 1), background last, and box offsets M x classes x 4, or
+            M x 1 x 4 of a head that has the same for all classes.
+        """
+
+    @abstractmethod
+    def mask_outputs(
+        self,
+        pyramid: Pyramid,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: ImageSizes,
+    ) -> Tensor:
+        """Compute the mask head's logits for given boxes and classes, M x S x S float32.
+
+        Args:
+            pyramid: ``p2`` .. ``p6``.
+            boxes: for each image K x 4, x1 y1 x2 y2 in network input pixels; M in all.
+            labels: for each image K class indices.
+            sizes: the sizes of the images.
+        """

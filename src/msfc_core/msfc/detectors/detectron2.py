@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msfc.detectors.base import SplitDetector
+from msfc.detectors.base import TeacherDetector
 from msfc.detectors.detectron2_config import (
     CONFIG_KEYS,
     build_model,
@@ -31,7 +31,7 @@ SETTINGS = ('type', 'config_file', 'weights', 'partial', 'overrides', 'class_nam
 _LEVEL_STRIDES = {'p2': 4, 'p3': 8, 'p4': 16, 'p5': 32, 'p6': 64}
 
 
-class Detectron2Detector(SplitDetector):
+class Detectron2Detector(TeacherDetector):
     """A Detectron2 ``GeneralizedRCNN`` with mask head, cut behind its FPN.
 
     Images are resized as Detectron2's ``DefaultPredictor`` does it, and brought into the channel
@@ -150,7 +150,7 @@ class Detectron2Detector(SplitDetector):
         """Return the architecture as JSON data; see :mod:`msfc.detectors.detectron2_config`."""
         return dict(self._config)
 
-    def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
+    def with_classes(self, class_names: Sequence[str]) -> TeacherDetector:
         """Return a detector for other classes; see :meth:`SplitDetector.with_classes`."""
         names = list(class_names)
         config = with_num_classes(self._config, len(names))
@@ -222,6 +222,59 @@ class Detectron2Detector(SplitDetector):
             proposals, rpn_losses = self.model.proposal_generator(placeholder, pyramid, truth)
             _, head_losses = self.model.roi_heads(placeholder, pyramid, proposals, truth)
         return {**head_losses, **rpn_losses}
+
+    def rpn_outputs(self, pyramid: Pyramid) -> dict[str, tuple[Tensor, Tensor]]:
+        """Compute the RPN's raw outputs; see :meth:`TeacherDetector.rpn_outputs`."""
+        levels = [level for level in self.model.proposal_generator.in_features if level in pyramid]
+        logits, deltas = self.model.proposal_generator.rpn_head(
+            [pyramid[level] for level in levels]
+        )
+        return {
+            level: (scores, offsets.unflatten(1, (-1, 4)))
+            for level, scores, offsets in zip(levels, logits, deltas, strict=True)
+        }
+
+    def proposals(self, pyramid: Pyramid, sizes: ImageSizes) -> list[Tensor]:
+        """Compute the RPN's boxes; see :meth:`TeacherDetector.proposals`."""
+        found, _ = self.model.proposal_generator(_image_list(sizes), pyramid, None)
+        return [image.proposal_boxes.tensor for image in found]
+
+    def box_outputs(
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], sizes: ImageSizes
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the box head's raw outputs; see :meth:`TeacherDetector.box_outputs`.
+
+        Raises:
+            ValueError: the head is not of one stage, as that of a cascade.
+        """
+        from detectron2.structures import Boxes
+
+        heads = self.model.roi_heads
+        if isinstance(heads.box_predictor, torch.nn.ModuleList):
+            raise ValueError(f'{type(heads).__name__} has no single box head to learn from')
+        features = [pyramid[level] for level in heads.box_in_features]
+        pooled = heads.box_pooler(features, [Boxes(one) for one in boxes])
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        return logits, deltas.unflatten(1, (-1, 4))
+
+    def mask_outputs(
+        self,
+        pyramid: Pyramid,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: ImageSizes,
+    ) -> Tensor:
+        """Compute the mask head's raw outputs; see :meth:`TeacherDetector.mask_outputs`."""
+        from detectron2.structures import Boxes
+
+        heads = self.model.roi_heads
+        features = [pyramid[level] for level in heads.mask_in_features]
+        pooled = heads.mask_pooler(features, [Boxes(one) for one in boxes])
+        logits: Tensor = heads.mask_head.layers(pooled)
+        chosen = torch.cat([label.to(logits.device) for label in labels])
+        if logits.shape[1] == 1:  # one mask for all classes
+            chosen = torch.zeros_like(chosen)
+        return logits[torch.arange(len(chosen), device=logits.device), chosen].float()
 
     def _resize(self, source: Size) -> Any:
         """Return the transform from a source size to network scale, ``None`` for none."""

@@ -19,7 +19,7 @@ from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from msfc.detectors.base import SplitDetector
+from msfc.detectors.base import TeacherDetector
 from msfc.settings import check_number, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
 
@@ -108,7 +108,7 @@ def _backbones() -> list[str]:
     return list(models.list_models(models, include='resnet*'))
 
 
-class TorchvisionDetector(SplitDetector):
+class TorchvisionDetector(TeacherDetector):
     """Mask R-CNN of torchvision, cut behind its FPN.
 
     Raises:
@@ -154,7 +154,7 @@ class TorchvisionDetector(SplitDetector):
         config['class_names'] = list(self.class_names)
         return {'type': 'torchvision', **config}
 
-    def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
+    def with_classes(self, class_names: Sequence[str]) -> TeacherDetector:
         """Return a detector for other classes; see :meth:`SplitDetector.with_classes`."""
         names = tuple(class_names)
         return self._copy_to(TorchvisionDetector(replace(self._config, class_names=names)))
@@ -212,6 +212,44 @@ class TorchvisionDetector(SplitDetector):
             features, proposals, image_list.image_sizes, truth
         )
         return {**rpn_losses, **head_losses}
+
+    def rpn_outputs(self, pyramid: Pyramid) -> dict[str, tuple[Tensor, Tensor]]:
+        """Compute the RPN's raw outputs; see :meth:`TeacherDetector.rpn_outputs`."""
+        levels = list(pyramid)
+        objectness, deltas = self.model.rpn.head([pyramid[level] for level in levels])
+        return {
+            level: (scores, offsets.unflatten(1, (-1, 4)))
+            for level, scores, offsets in zip(levels, objectness, deltas, strict=True)
+        }
+
+    def proposals(self, pyramid: Pyramid, sizes: ImageSizes) -> list[Tensor]:
+        """Compute the RPN's boxes; see :meth:`TeacherDetector.proposals`."""
+        boxes, _ = self.model.rpn(_sizes_only(pyramid, sizes), _torchvision_names(pyramid))
+        return list(boxes)
+
+    def box_outputs(
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], sizes: ImageSizes
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the box head's raw outputs; see :meth:`TeacherDetector.box_outputs`."""
+        heads, valid = self.model.roi_heads, list(sizes.valid)
+        pooled = heads.box_roi_pool(_torchvision_names(pyramid), list(boxes), valid)
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        # torchvision's background is class 0.
+        return logits.roll(-1, dims=1), deltas.unflatten(1, (-1, 4))[:, 1:]
+
+    def mask_outputs(
+        self,
+        pyramid: Pyramid,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: ImageSizes,
+    ) -> Tensor:
+        """Compute the mask head's raw outputs; see :meth:`TeacherDetector.mask_outputs`."""
+        heads, valid = self.model.roi_heads, list(sizes.valid)
+        pooled = heads.mask_roi_pool(_torchvision_names(pyramid), list(boxes), valid)
+        logits = heads.mask_predictor(heads.mask_head(pooled))
+        chosen = torch.cat([label.to(logits.device) for label in labels]) + 1
+        return logits[torch.arange(len(chosen), device=logits.device), chosen].float()
 
 
 class ResizeFirst(GeneralizedRCNNTransform):

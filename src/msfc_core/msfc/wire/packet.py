@@ -42,6 +42,7 @@ class RefusalReason(str, Enum):
     BAD_FEATURE_SIZE = 'bad_feature_size'
     BAD_PAYLOAD_LENGTH = 'bad_payload_length'
     BAD_SPARE_BITS = 'bad_spare_bits'
+    BAD_PAYLOAD = 'bad_payload'
     NOT_FINITE = 'not_finite'
     OUT_OF_RANGE = 'out_of_range'
     BAD_TIME = 'bad_time'

@@ -128,7 +128,7 @@ class MSFC(FeatureCodec):
     """
 
     kind: ClassVar[str] = 'msfc'
-    default_rate: ClassVar[int] = 4  # the paper's operating point, with C' a quarter of C
+    default_rate = 4  # the paper's operating point, with C' a quarter of C
     analysis: Analysis
     synthesis: Synthesis
 

@@ -1,0 +1,164 @@
+"""The learned codec: analysis, entropy model with rates, synthesis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from msfc.codecs.base import FeatureCodec
+from msfc.codecs.learned.config import LearnedConfig
+from msfc.codecs.learned.entropy import Coded, EntropyModel
+from msfc.codecs.learned.transforms import Analysis, Synthesis
+from msfc.types import Pyramid, Size
+from msfc.wire.coder import CodeShape, PayloadCoder
+from msfc.wire.learned import EDGE_ARRAYS, LearnedCoder
+
+
+class LearnedCodec(FeatureCodec):
+    """A pyramid to a rounded, entropy-coded map and back, at a rate chosen per image.
+
+    Rates are 0 .. K - 1, cheapest first; all are of the same networks, with gains of their own
+    for each channel of the code.
+
+    Args:
+        settings: the architecture.
+    """
+
+    kind = 'learned'
+    analysis: Analysis
+    synthesis: Synthesis
+
+    def __init__(self, settings: LearnedConfig | None = None) -> None:
+        super().__init__()
+        self.settings = settings or LearnedConfig()
+        config = self.settings
+        self.channels = config.channels
+        self.levels = config.levels
+        self.code_channels = config.code_channels
+        self.default_rate = (config.rates - 1) // 2
+        self.analysis = Analysis(config)
+        self.entropy = EntropyModel(config)
+        self.inverse_gain = nn.Parameter((-self.analysis.log_gain.detach()).exp())
+        self.rate_offset = nn.Parameter(torch.zeros(config.rates, config.code_channels))
+        self.synthesis = Synthesis(config)
+        self.register_buffer('typical_bytes', torch.ones(config.rates))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> LearnedCodec:
+        """Build a codec from its :meth:`config`; absent keys have their default.
+
+        Raises:
+            ValueError: if a key is unknown or a value impossible.
+        """
+        values = {key: value for key, value in config.items() if key != 'type'}
+        return cls(LearnedConfig.from_dict(values))
+
+    def config(self) -> dict[str, Any]:
+        """Return the type and the settings."""
+        return {'type': self.kind, **self.settings.to_dict()}
+
+    def code_shape(self, sizes: Mapping[str, Size]) -> CodeShape:
+        """Return C' and the size of the code's level."""
+        return (self.code_channels, *sizes[self.settings.code_level])
+
+    def coder(self) -> PayloadCoder:
+        """Return the coder of the entropy model as it is now."""
+        return LearnedCoder(self.coder_arrays(), self.settings.slices)
+
+    def coder_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what :class:`~msfc.wire.learned.LearnedCoder` is made of, both halves' parts."""
+        state = dict(self.entropy.state_dict())
+        for name in ('inverse_gain', 'rate_offset', 'typical_bytes'):
+            state[name] = getattr(self, name)
+        analysis = self.analysis.state_dict()
+        state |= {name: analysis[name] for name in EDGE_ARRAYS}
+        return {name: value.detach().cpu().numpy() for name, value in state.items()}
+
+    def analyse(self, pyramid: Pyramid) -> Tensor:
+        """Compress a pyramid; see :meth:`FeatureCodec.analyse`.
+
+        The code has the size of the code's level, and no gain yet.
+        """
+        for level in self.levels:
+            if level not in pyramid:
+                raise ValueError(f'the pyramid has no level {level}')
+            if pyramid[level].shape[1] != self.channels:
+                raise ValueError(
+                    f'level {level} has {pyramid[level].shape[1]} channels, '
+                    f'the codec {self.channels}'
+                )
+        code: Tensor = self.analysis(pyramid)
+        return code
+
+    def synthesise(self, code: Tensor, sizes: Mapping[str, Size]) -> Pyramid:
+        """Rebuild a pyramid; see :meth:`FeatureCodec.synthesise`."""
+        if code.shape[1] != self.code_channels:
+            raise ValueError(
+                f'the code has {code.shape[1]} channels, the codec {self.code_channels}'
+            )
+        missing = [level for level in self.levels if level not in sizes]
+        if missing:
+            raise ValueError(f'no size for level {", ".join(missing)}')
+        pyramid: Pyramid = self.synthesis(code, sizes)
+        for level, features in pyramid.items():
+            size = tuple(features.shape[-2:])
+            if tuple(sizes.get(level, size)) != size:
+                raise ValueError(
+                    f'{level} is {size[0]} x {size[1]} with a code of {code.shape[-2]} x '
+                    f'{code.shape[-1]} cells, not {sizes[level]}'
+                )
+        return pyramid
+
+    def forward(
+        self, pyramid: Pyramid, rate: int | None = None
+    ) -> tuple[Pyramid, Tensor | None]:
+        """Compress and rebuild a pyramid; see :meth:`FeatureCodec.forward`.
+
+        Without a rate the code is not rounded, and has the gains of the last one. With one,
+        gradients reach both halves, and the bits are what training minimises.
+        """
+        rates = torch.full(
+            (len(pyramid[self.levels[0]]),),
+            self.settings.rates - 1 if rate is None else self.coder().check_rate(rate),
+            device=self.inverse_gain.device,
+        )
+        if rate is not None:
+            normalised, coded = self.compress(pyramid, rates)
+            return self.synthesis.restored(normalised), coded.bits
+        scaled = self._scaled(self.analyse(pyramid), rates)
+        return self.synthesise(self._received(scaled, rates), level_sizes(pyramid)), None
+
+    def compress(self, pyramid: Pyramid, rates: Tensor) -> tuple[Pyramid, Coded]:
+        """Compress and rebuild with a rate for each image.
+
+        Args:
+            pyramid: at least the codec's levels.
+            rates: the rate of each image, N int64.
+
+        Returns:
+            The rebuilt levels at mean 0 and standard deviation 1
+            (:meth:`~msfc.codecs.learned.transforms.Synthesis.restored` takes them), and what was
+            coded.
+        """
+        scaled = self._scaled(self.analyse(pyramid), rates)
+        coded = self.entropy(scaled, self.analysis.hyper(scaled), rates)
+        received = self._received(coded.values, rates)
+        return self.synthesis.normalised(received, level_sizes(pyramid)), coded
+
+    def _scaled(self, code: Tensor, rates: Tensor) -> Tensor:
+        return code.float() * self.analysis.log_gain[rates].exp()[:, :, None, None]
+
+    def _received(self, values: Tensor, rates: Tensor) -> Tensor:
+        received = values * self.inverse_gain[rates][:, :, None, None]
+        return received + self.rate_offset[rates][:, :, None, None]
+
+
+def level_sizes(pyramid: Pyramid) -> dict[str, Size]:
+    """Return height and width of each level of a pyramid."""
+    return {
+        level: (features.shape[-2], features.shape[-1]) for level, features in pyramid.items()
+    }

@@ -1,0 +1,118 @@
+"""Architecture of the learned codec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from msfc.settings import check_number, check_texts
+from msfc.wire.entropy import MAX_SLICES
+
+MAX_RATES = 32
+"""More rates than anybody needs; the wire counts up to 255."""
+
+MAX_CHANNELS = 2**16 - 1
+"""The wire counts channels with 16 bits."""
+
+_WHOLE = (
+    'channels', 'code_channels', 'hyper_channels', 'rates', 'context_width', 'hidden_width',
+    'hyper_width', 'analysis_blocks',
+)
+_TUPLES = ('levels', 'slices', 'analysis_widths', 'synthesis_widths', 'synthesis_blocks')
+
+
+@dataclass(frozen=True)
+class LearnedConfig:
+    """Architecture of :class:`~msfc.codecs.learned.codec.LearnedCodec`.
+
+    Attributes:
+        channels: channels C of every pyramid level.
+        levels: the levels that are sent, finest first, each of half the one before's size.
+        code_level: the level whose size the code has.
+        code_channels: channels C' of the code.
+        slices: how many channels of the code are decoded at a time; their sum is C'.
+        hyper_channels: channels of the hyper-latent, at a quarter of the code's size.
+        rates: number of rates.
+        analysis_widths: channels at the sizes of the second level .. the code's level.
+        analysis_blocks: residual blocks at the code's size in the analysis.
+        synthesis_widths: channels at each level's size in the synthesis, finest first.
+        synthesis_blocks: residual blocks at each level's size in the synthesis.
+        context_width: channels of the context that the entropy model keeps per cell.
+        hidden_width: channels between that context and means and scales.
+        hyper_width: channels inside the hyper-decoder.
+    """
+
+    channels: int = 256
+    levels: tuple[str, ...] = ('p2', 'p3', 'p4', 'p5')
+    code_level: str = 'p4'
+    code_channels: int = 48
+    slices: tuple[int, ...] = (12, 12, 12, 12)
+    hyper_channels: int = 16
+    rates: int = 8
+    analysis_widths: tuple[int, ...] = (64, 96)
+    analysis_blocks: int = 1
+    synthesis_widths: tuple[int, ...] = (64, 96, 160, 160)
+    synthesis_blocks: tuple[int, ...] = (2, 2, 3, 1)
+    context_width: int = 48
+    hidden_width: int = 48
+    hyper_width: int = 48
+
+    def __post_init__(self) -> None:
+        for name in _WHOLE:
+            most = MAX_RATES if name == 'rates' else MAX_CHANNELS
+            check_number(getattr(self, name), name, 1, most, whole=True)
+        for name in _TUPLES[1:]:
+            for value in getattr(self, name):
+                check_number(value, name, 1, MAX_CHANNELS, whole=True)
+        check_texts(self.levels, 'levels')
+        if len(set(self.levels)) != len(self.levels) or 'p6' in self.levels:
+            raise ValueError(f'levels are distinct and without p6, got {", ".join(self.levels)}')
+        if self.code_level not in self.levels:
+            raise ValueError(
+                f'code_level {self.code_level!r} is not one of {", ".join(self.levels)}'
+            )
+        if len(self.slices) > MAX_SLICES:
+            raise ValueError(f'slices are at most {MAX_SLICES}, got {len(self.slices)}')
+        if sum(self.slices) != self.code_channels:
+            raise ValueError(
+                f'slices {self.slices} have {sum(self.slices)} channels in all, '
+                f"not the code's {self.code_channels}"
+            )
+        for name in ('synthesis_widths', 'synthesis_blocks'):
+            if len(getattr(self, name)) != len(self.levels):
+                raise ValueError(f'{name} has one number for each of {", ".join(self.levels)}')
+        if len(self.analysis_widths) != self.code_index:
+            raise ValueError(
+                f'analysis_widths has {len(self.analysis_widths)} numbers, but {self.code_level} '
+                f'lies {self.code_index} levels under {self.levels[0]}'
+            )
+
+    @property
+    def code_index(self) -> int:
+        """Place of the code's level among the levels."""
+        return self.levels.index(self.code_level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON-serialisable values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LearnedConfig:
+        """Make a configuration of what :meth:`to_dict` returned; absent keys have their default.
+
+        Raises:
+            ValueError: if a key is unknown or a value impossible.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f'unknown codec settings: {", ".join(unknown)}')
+        values = dict(values)
+        for name in set(_TUPLES) & set(values):
+            if not isinstance(values[name], (list, tuple)):
+                raise ValueError(f'{name} is a list, got {values[name]!r}')
+            values[name] = tuple(values[name])
+        return cls(**values)

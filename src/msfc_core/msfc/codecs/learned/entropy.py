@@ -1,0 +1,270 @@
+"""The entropy model as it is trained: a float network that computes what the integer one does.
+
+``wire/entropy.py`` runs the integer network that decides probabilities. Here the same sums are
+made of floats that stand for those integers: activations are multiples of 2**-6, weights of
+2**-8, their products and sums multiples of 2**-14, which single precision holds exactly. Rounding
+passes gradients as if it were not there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from msfc.codecs.learned.config import LearnedConfig
+from msfc.codecs.learned.layers import activate
+from msfc.wire.entropy import (
+    ACTIVATION_BITS,
+    EXACT,
+    SCALES,
+    TOP_ACTIVATION,
+    TOP_VALUE,
+    TOP_WEIGHT,
+    WEIGHT_BITS,
+)
+from msfc.wire.learned import GREATEST_SCALE, LEAST_SCALE, gaussian_tables
+
+SCALE_STEPS = 8
+"""Steps of the scale's index per unit of the network's output."""
+
+LOG_STEP = math.log(GREATEST_SCALE / LEAST_SCALE) / (SCALES - 1)
+LEAST_PROBABILITY = 2.0**-20
+
+
+def pass_through(value: Tensor, rounded: Tensor) -> Tensor:
+    """Return ``rounded`` with the gradient of ``value``."""
+    return value + (rounded - value).detach()
+
+
+def fixed(value: Tensor, bits: int, top: int) -> Tensor:
+    """Round half up to a multiple of 2**-bits and clip to ±top of them; gradients pass."""
+    step = 2.0**-bits
+    return pass_through(value, (value / step + 0.5).floor().clamp(-top, top) * step)
+
+
+class FixedConv(nn.Module):
+    """A convolution whose weights are whole multiples of 2**-8; zeros lie around its input.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        size: height and width of its kernel, odd.
+        top: greatest absolute value of its input, as an integer.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, top: int) -> None:
+        super().__init__()
+        layer = nn.Conv2d(inputs, outputs, size)
+        assert layer.bias is not None
+        self.weight = nn.Parameter(layer.weight.detach())
+        self.bias = nn.Parameter(layer.bias.detach())
+        self.size, self.top = size, top
+
+    def fixed_weight(self) -> Tensor:
+        """Return the weights that the integer network has, as multiples of 2**-8."""
+        return fixed(self.weight, WEIGHT_BITS, TOP_WEIGHT)
+
+    def fixed_bias(self) -> Tensor:
+        """Return the offsets that the integer network has, as multiples of 2**-14."""
+        return fixed(self.bias, ACTIVATION_BITS + WEIGHT_BITS, EXACT)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Shrink outputs whose sums could leave the whole numbers that are exact."""
+        rows = self.weight.abs().flatten(1)
+        most = EXACT / self.top / 2**WEIGHT_BITS - 0.5 * rows.shape[1] / 2**WEIGHT_BITS
+        self.weight.mul_((most / rows.sum(1).clamp_min(1e-9)).clamp(max=1).view(-1, 1, 1, 1))
+        self.weight.clamp_(-TOP_WEIGHT / 2**WEIGHT_BITS, TOP_WEIGHT / 2**WEIGHT_BITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sums, N x C_out x h x w."""
+        return functional.conv2d(x, self.fixed_weight(), self.fixed_bias(), padding=self.size // 2)
+
+
+def rectify(sums: Tensor) -> Tensor:
+    """Return activations 0 .. 1023 of sums; a tenth of the gradient passes below zero."""
+    step = 2.0**-ACTIVATION_BITS
+    rounded = (sums / step + 0.5).floor().clamp(0, TOP_ACTIVATION) * step
+    return pass_through(activate(sums), rounded)
+
+
+def seen_value(value: Tensor) -> Tensor:
+    """Return rebuilt values as the context sees them, -32 .. 32; gradients pass."""
+    top = TOP_VALUE * 2.0**-ACTIVATION_BITS
+    return pass_through(value, value.clamp(-top, top))
+
+
+def scale_of(index: Tensor) -> Tensor:
+    """Return the standard deviation of an index 0 .. 63."""
+    return LEAST_SCALE * torch.exp(LOG_STEP * index)
+
+
+def gaussian_bits(value: Tensor, scale: Tensor) -> Tensor:
+    """Return the bits of the unit interval around ``value`` under a Gaussian of mean 0."""
+    value = value.abs()
+    upper = torch.special.ndtr((0.5 - value) / scale)
+    lower = torch.special.ndtr((-0.5 - value) / scale)
+    return -torch.log2((upper - lower).clamp_min(LEAST_PROBABILITY))
+
+
+def checkerboard(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Return 1 x 1 x h x w, 1 where row and column add up to an even number, else 0."""
+    rows = torch.arange(height, device=device)[:, None]
+    columns = torch.arange(width, device=device)[None]
+    return ((rows + columns) % 2 == 0).float()[None, None]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What the entropy model makes of a batch of codes.
+
+    Attributes:
+        values: rounded codes times their gain, N x C' x h x w.
+        bits: bits of each image to minimise, N.
+        sent: bits of each image with rounded symbols, N; without gradient.
+        hyper: the part of ``sent`` that the hyper-latent takes, N.
+    """
+
+    values: Tensor
+    bits: Tensor
+    sent: Tensor
+    hyper: Tensor
+
+
+class EntropyModel(nn.Module):
+    """Means and scales of the rounded code, from a hyper-latent and from what is decoded already.
+
+    A context of ``context_width`` sums per cell starts from the hyper-latent. Slice by slice, each
+    on the two colours of a checkerboard, a small network reads means and scales off the context,
+    and the decoded values are added to it by a 3 x 3 convolution.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: LearnedConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, context, hidden = config.hyper_width, config.context_width, config.hidden_width
+        self.hyper_first = FixedConv(config.hyper_channels, width, 3, TOP_VALUE)
+        self.hyper_spread = FixedConv(width, 4 * width, 1, TOP_ACTIVATION)
+        self.hyper_second = FixedConv(width, width, 3, TOP_ACTIVATION)
+        self.hyper_last = FixedConv(width, 4 * context, 1, TOP_ACTIVATION)
+        self.rate_hyper = nn.Parameter(torch.zeros(config.rates, width))
+        self.rate_context = nn.Parameter(torch.zeros(config.rates, context))
+        self.hyper_mean = nn.Parameter(torch.zeros(config.rates, config.hyper_channels))
+        self.hyper_scale = nn.Parameter(torch.full((config.rates, config.hyper_channels), 3.3))
+        passes = [count for count in config.slices for _ in range(2)]
+        self.hidden = nn.ModuleList(
+            FixedConv(context, hidden, 1, TOP_ACTIVATION) for _ in passes
+        )
+        self.output = nn.ModuleList(
+            FixedConv(hidden, 2 * count, 1, TOP_ACTIVATION) for count in passes
+        )
+        # The last slice is nobody's context.
+        self.update = nn.ModuleList(
+            FixedConv(count, context, 3, TOP_VALUE) for count in config.slices
+        )
+        frequencies, reaches = gaussian_tables()
+        self.register_buffer('frequencies', torch.from_numpy(frequencies))
+        self.register_buffer('reaches', torch.from_numpy(reaches))
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for layer, count in zip(
+            self.output, [count for count in self.config.slices for _ in range(2)], strict=True
+        ):
+            assert isinstance(layer, FixedConv)
+            layer.weight.mul_(0.3)
+            layer.bias[:count] = 0.0
+            layer.bias[count:] = 3.3  # a scale of about 1
+        for layer in self.update:
+            assert isinstance(layer, FixedConv)
+            layer.bias.zero_()
+            layer.bias.requires_grad_(False)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Keep every sum within the whole numbers that single precision holds."""
+        for module in self.modules():
+            if isinstance(module, FixedConv):
+                module.project()
+
+    def context(self, hyper: Tensor, rate: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the context before any value is decoded, N x width x h x w.
+
+        Args:
+            hyper: rounded hyper-latents, N x C_z x h/4 x w/4.
+            rate: rate of each image, N.
+            size: height and width of the code.
+        """
+        sums = ACTIVATION_BITS + WEIGHT_BITS
+        half = (-(-size[0] // 2), -(-size[1] // 2))
+        x = self.hyper_first(seen_value(hyper))
+        x = x + fixed(self.rate_hyper, sums, EXACT)[rate][:, :, None, None]
+        x = functional.pixel_shuffle(self.hyper_spread(rectify(x)), 2)[..., : half[0], : half[1]]
+        x = rectify(self.hyper_second(rectify(x)))
+        x = functional.pixel_shuffle(self.hyper_last(x), 2)[..., : size[0], : size[1]]
+        return x + fixed(self.rate_context, sums, EXACT)[rate][:, :, None, None]
+
+    def prediction(self, step: int, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and indices of scales, each N x slice x h x w, of one pass."""
+        sums: Tensor = self.output[step](rectify(self.hidden[step](rectify(context))))
+        mean, index = sums.chunk(2, 1)
+        mean = fixed(mean, ACTIVATION_BITS, TOP_VALUE)
+        index = index * SCALE_STEPS
+        index = pass_through(index, (index + 0.5).floor().clamp(0, SCALES - 1))
+        return mean, index
+
+    def hyper_parameters(self, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whole means and indices of scales of the hyper-latent, each N x C_z x 1 x 1."""
+        mean = fixed(self.hyper_mean, 0, TOP_VALUE)
+        index = self.hyper_scale * SCALE_STEPS
+        index = pass_through(index, (index + 0.5).floor().clamp(0, SCALES - 1))
+        return mean[rate][:, :, None, None], index[rate][:, :, None, None]
+
+    def forward(self, code: Tensor, hyper: Tensor, rate: Tensor) -> Coded:
+        """Round and count.
+
+        Args:
+            code: codes times their gain, N x C' x h x w.
+            hyper: their hyper-latents, not rounded.
+            rate: rate of each image, N.
+        """
+        code, hyper = code.float(), hyper.float()
+        mean, index = self.hyper_parameters(rate)
+        rounded = pass_through(hyper, hyper.round())
+        hyper_hard = gaussian_bits(rounded - mean, scale_of(index))
+        context = self.context(rounded, rate, (code.shape[-2], code.shape[-1]))
+        even = checkerboard(code.shape[-2], code.shape[-1], code.device)
+        values, soft, hard = [], [], []
+        for k, part in enumerate(code.split(self.config.slices, 1)):
+            mean_even, index_even = self.prediction(2 * k, context)
+            known = (pass_through(part - mean_even, (part - mean_even).round()) + mean_even) * even
+            context = context + self.update[k](seen_value(known))
+            mean_odd, index_odd = self.prediction(2 * k + 1, context)
+            mean_k = mean_even * even + mean_odd * (1 - even)
+            scale = scale_of(index_even * even + index_odd * (1 - even))
+            centred = part - mean_k
+            whole = pass_through(centred, centred.round())
+            value = whole + mean_k
+            context = context + self.update[k](seen_value(value * (1 - even)))
+            noise = torch.rand_like(centred) - 0.5
+            hard.append(gaussian_bits(whole, scale))
+            soft.append(gaussian_bits(centred + noise, scale))
+            values.append(value)
+        noise = torch.rand_like(hyper) - 0.5
+        hyper_soft = gaussian_bits(hyper + noise - mean, scale_of(index))
+        hard_bits = torch.cat(hard, 1).flatten(1).sum(1)
+        soft_bits = torch.cat(soft, 1).flatten(1).sum(1)
+        hyper_bits = hyper_hard.flatten(1).sum(1)
+        # Noise alone overstates the rate of sparse symbols, rounding alone hides its gradient.
+        bits = 0.5 * (hard_bits + soft_bits + hyper_bits + hyper_soft.flatten(1).sum(1))
+        return Coded(
+            torch.cat(values, 1), bits, (hard_bits + hyper_bits).detach(), hyper_bits.detach()
+        )

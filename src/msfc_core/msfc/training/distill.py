@@ -1,0 +1,355 @@
+"""Training a codec without labels: the uncompressed detector's own answers are the goal.
+
+What the frozen heads say of the rebuilt pyramid is compared with what they said of the original,
+on the same boxes, and the pyramids themselves are compared as well. Each rate has a price per bit
+of its own, which follows the bytes that the rate is meant to take.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from msfc.codecs.learned.codec import LearnedCodec
+from msfc.detectors.base import TeacherDetector
+from msfc.settings import check_number
+from msfc.training.teacher import Answer, stack_pyramids, stack_sizes
+from msfc.types import Pyramid
+
+OFFSET_BETA = 1 / 9
+"""Where the smooth L1 distance of box offsets turns linear, as in the detectors' own losses."""
+
+ANCHORS = 64
+"""The RPN's terms are sums over anchors, over this number."""
+
+MARGIN = 2
+"""Cells around a part of a map that the RPN sees besides, for its convolutions' sake."""
+
+FAST = ('log_gain', 'inverse_gain', 'rate_offset', 'rate_hyper', 'rate_context',
+        'hyper_mean', 'hyper_scale')
+"""Parameters that learn ten times as fast as the others."""
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """Weights and samples of the objective.
+
+    Attributes:
+        features: weight of the distance between pyramids.
+        background: weight of that distance outside of the teacher's detections, 1 within.
+        objectness: weight of the RPN's objectness.
+        anchors: weight of the RPN's box offsets.
+        classes: weight of the box head's classes.
+        boxes: weight of the box head's offsets.
+        masks: weight of the mask head's logits.
+        proposals: proposals per image that the box head looks at.
+        detections: detections per image that the mask head looks at.
+        crop: part of the finest level's height and of its width that the RPN looks at, elsewhere
+            each time: it is most of the RPN's work.
+    """
+
+    features: float = 0.2
+    background: float = 0.1
+    objectness: float = 0.3
+    anchors: float = 0.5
+    classes: float = 1.0
+    boxes: float = 1.0
+    masks: float = 4.0
+    proposals: int = 48
+    detections: int = 6
+    crop: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            whole = name in ('proposals', 'detections')
+            high = {'crop': 1.0, 'background': 1.0}.get(name, 1000)
+            check_number(value, name, 1 if whole else 0, high, whole)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DistillSettings:
+        """Make settings of a mapping; absent keys have their default.
+
+        Raises:
+            ValueError: an unknown key, or an impossible value.
+        """
+        known = {entry.name for entry in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f'unknown distill settings {unknown}: choose from {sorted(known)}')
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-serialisable values."""
+        return asdict(self)
+
+
+class Distillation(nn.Module):
+    """The losses of a rebuilt pyramid against the frozen detector's answers.
+
+    Args:
+        detector: in evaluation mode, without gradients of its own.
+        settings: weights and samples.
+    """
+
+    def __init__(self, detector: TeacherDetector, settings: DistillSettings) -> None:
+        super().__init__()
+        self.detector = detector
+        self.settings = settings
+
+    def forward(
+        self,
+        normalised: Pyramid,
+        rebuilt: Pyramid,
+        goal: Pyramid,
+        answers: Sequence[Answer],
+        rng: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Return weighted losses by name; their sum is minimised.
+
+        Args:
+            normalised: the rebuilt levels at mean 0 and standard deviation 1.
+            rebuilt: ``p2'`` .. ``p6'``.
+            goal: the original levels, normalised as the rebuilt ones.
+            answers: what the detector said of the original, for each image.
+            rng: draws proposals, detections and the part of the finest level.
+        """
+        weights, losses = self.settings, {}
+        if weights.features:
+            distance = self._distance(normalised, goal, answers)
+            losses['features'] = weights.features * distance
+        if weights.objectness or weights.anchors:
+            objectness, offsets = self._rpn(rebuilt, answers, rng)
+            losses['objectness'] = weights.objectness * objectness
+            losses['anchors'] = weights.anchors * offsets
+        if weights.classes or weights.boxes:
+            classes, boxes = self._boxes(rebuilt, answers, rng)
+            losses['classes'] = weights.classes * classes
+            losses['boxes'] = weights.boxes * boxes
+        if weights.masks:
+            losses['masks'] = weights.masks * self._masks(rebuilt, answers, rng)
+        return losses
+
+    def _distance(
+        self, normalised: Pyramid, goal: Pyramid, answers: Sequence[Answer]
+    ) -> Tensor:
+        distances = []
+        for level, rebuilt in normalised.items():
+            error = (rebuilt.float() - goal[level]).square().mean(1, keepdim=True)
+            weight = foreground(answers, error.shape, self.settings.background)
+            distances.append((error * weight).sum() / weight.sum())
+        return torch.stack(distances).mean()
+
+    def _rpn(
+        self, rebuilt: Pyramid, answers: Sequence[Answer], rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        looked_at = dict(rebuilt)
+        finest = next(iter(rebuilt))
+        down, across = (
+            _Window.draw(side, self.settings.crop, rng) for side in rebuilt[finest].shape[-2:]
+        )
+        looked_at[finest] = rebuilt[finest][..., down.seen, across.seen]
+        objectness = offsets = rebuilt[finest].new_zeros(())
+        for level, (logits, deltas) in self.detector.rpn_outputs(looked_at).items():
+            wanted = torch.stack([answer.rpn[level] for answer in answers])
+            weight = 1 / (ANCHORS * len(answers))
+            if level == finest:
+                wanted = wanted[..., down.whole, across.whole]
+                logits = logits[..., down.part, across.part]
+                deltas = deltas[..., down.part, across.part]
+                weight *= down.scale * across.scale
+            goal = wanted[:, :, 0].sigmoid()
+            entropy = functional.binary_cross_entropy_with_logits(
+                wanted[:, :, 0], goal, reduction='sum'
+            )
+            cross = functional.binary_cross_entropy_with_logits(
+                logits.float(), goal, reduction='sum'
+            )
+            objectness = objectness + weight * (cross - entropy)
+            distance = functional.smooth_l1_loss(
+                deltas.float(), wanted[:, :, 1:], beta=OFFSET_BETA, reduction='none'
+            ).sum(2)
+            offsets = offsets + weight * (distance * goal).sum()
+        return objectness, offsets
+
+    def _boxes(
+        self, rebuilt: Pyramid, answers: Sequence[Answer], rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        boxes, logits, offsets = [], [], []
+        for answer in answers:
+            chosen = _some_proposals(answer.logits, self.settings.proposals, rng)
+            boxes.append(answer.proposals[chosen])
+            logits.append(answer.logits[chosen])
+            offsets.append(answer.offsets[chosen])
+        wanted, wanted_offsets = torch.cat(logits), torch.cat(offsets)
+        given, given_offsets = self.detector.box_outputs(rebuilt, boxes, stack_sizes(answers))
+        likely = wanted.softmax(-1)
+        divergence = functional.kl_div(
+            given.float().log_softmax(-1), wanted.log_softmax(-1),
+            reduction='none', log_target=True,
+        ).sum(-1)
+        best = likely[:, :-1].argmax(-1).clamp(max=wanted_offsets.shape[1] - 1)
+        rows = torch.arange(len(best), device=best.device)
+        distance = functional.smooth_l1_loss(
+            given_offsets.float()[rows, best], wanted_offsets[rows, best],
+            beta=OFFSET_BETA, reduction='none',
+        ).sum(-1)
+        return 2 * divergence.mean(), 2 * (distance * (1 - likely[:, -1])).mean()
+
+    def _masks(
+        self, rebuilt: Pyramid, answers: Sequence[Answer], rng: torch.Generator
+    ) -> Tensor:
+        boxes, labels, masks, scores = [], [], [], []
+        for answer in answers:
+            count = min(len(answer.scores), self.settings.detections)
+            chosen = (
+                torch.multinomial(answer.scores, count, generator=rng)
+                if count else torch.zeros(0, dtype=torch.long)
+            )
+            boxes.append(answer.boxes[chosen])
+            labels.append(answer.labels[chosen])
+            masks.append(answer.masks[chosen])
+            scores.append(answer.scores[chosen])
+        weight = torch.cat(scores)
+        if not len(weight):
+            return next(iter(rebuilt.values())).new_zeros(())
+        wanted = torch.cat(masks).sigmoid()
+        given = self.detector.mask_outputs(rebuilt, boxes, labels, stack_sizes(answers))
+        divergence = functional.binary_cross_entropy_with_logits(
+            given, wanted, reduction='none'
+        ) - functional.binary_cross_entropy_with_logits(
+            torch.cat(masks), wanted, reduction='none'
+        )
+        return 2 * (divergence.mean((1, 2)) * weight).sum() / weight.sum()
+
+
+def foreground(answers: Sequence[Answer], shape: torch.Size, background: float) -> Tensor:
+    """Return N x 1 x h x w: 1 on detections and a margin around, ``background`` elsewhere."""
+    height, width = shape[-2:]
+    weight = torch.full((len(answers), 1, height, width), background)
+    for plane, answer in zip(weight[:, 0], answers, strict=True):
+        down, across = answer.padded[0] / height, answer.padded[1] / width
+        for (x1, y1, x2, y2), score in zip(
+            answer.boxes.tolist(), answer.scores.tolist(), strict=True
+        ):
+            if score >= 0.3:
+                top, left = max(0, int((y1 - 8) / down)), max(0, int((x1 - 8) / across))
+                plane[top : int((y2 + 8) / down) + 1, left : int((x2 + 8) / across) + 1] = 1.0
+    return weight.to(answers[0].scores.device)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A part of one side of a map.
+
+    Attributes:
+        seen: the part with what the RPN's convolutions see around it.
+        whole: the part, as a slice of the whole side.
+        part: the part, as a slice of ``seen``.
+        scale: the whole side over the part.
+    """
+
+    seen: slice
+    whole: slice
+    part: slice
+    scale: float
+
+    @classmethod
+    def draw(cls, side: int, share: float, rng: torch.Generator) -> _Window:
+        """Draw a part of this share."""
+        length = max(1, round(side * share))
+        start = int(torch.randint(side - length + 1, (), generator=rng))
+        first, last = max(0, start - MARGIN), min(side, start + length + MARGIN)
+        return cls(
+            slice(first, last), slice(start, start + length),
+            slice(start - first, start - first + length), side / length,
+        )
+
+
+def _some_proposals(logits: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Draw proposals: half of them where the detector saw objects, the others anywhere."""
+    count = min(count, len(logits))
+    if count < 2:
+        return torch.arange(count, device=logits.device)
+    likely = 1 - logits.softmax(-1)[:, -1] + 0.02
+    first = torch.multinomial(likely, count // 2, generator=rng)
+    others = torch.randperm(len(logits), generator=rng)[: count - count // 2]
+    return torch.cat([first, others.to(first.device)])
+
+
+class RateControl:
+    """Prices per bit that bring each rate to its bytes, measured on rounded symbols.
+
+    Args:
+        targets: bytes of each rate, cheapest first.
+        price: the first price of 1,000 bits.
+        gain: how fast the logarithm of a price follows the logarithm of its rate.
+    """
+
+    def __init__(
+        self, targets: Sequence[float], price: float = 0.02, gain: float = 0.01
+    ) -> None:
+        self.targets = torch.tensor([8.0 * target for target in targets])
+        self.log_price = torch.full((len(targets),), math.log(price))
+        self.gain = gain
+
+    def cost(self, bits: Tensor, rate: Tensor) -> Tensor:
+        """Return the mean price of the bits of a batch.
+
+        Args:
+            bits: N.
+            rate: rate of each image, N.
+        """
+        return (self.log_price.exp().to(bits.device)[rate] * bits / 1000).mean()
+
+    def observe(self, sent: Tensor, rate: Tensor, slack: float = 1.0) -> None:
+        """Move the prices by what was sent.
+
+        Args:
+            sent: bits of each image, N.
+            rate: rate of each image, N.
+            slack: factor on the targets, above 1 early in training.
+        """
+        for index in rate.unique().tolist():
+            excess = sent[rate == index].mean().cpu() / (self.targets[index] * slack)
+            self.log_price[index] += self.gain * float(excess.log().clamp(-1, 1))
+        self.log_price.clamp_(-12, 2.3)
+
+
+def parameter_groups(
+    codec: LearnedCodec, learning_rate: float, fast: float = 10.0
+) -> list[dict[str, Any]]:
+    """Return an optimiser's groups; ``factor`` of each is its share of the learning rate."""
+    slow: list[Tensor] = []
+    quick: list[Tensor] = []
+    for name, parameter in codec.named_parameters():
+        if parameter.requires_grad:
+            (quick if name.rpartition('.')[2] in FAST else slow).append(parameter)
+    return [
+        {'params': slow, 'lr': learning_rate, 'factor': 1.0},
+        {'params': quick, 'lr': learning_rate * fast, 'factor': fast, 'weight_decay': 0.0},
+    ]
+
+
+@torch.no_grad()
+def take_statistics(codec: LearnedCodec, answers: Sequence[Answer]) -> None:
+    """Give a codec the mean and spread of each channel of the pyramids of some images."""
+    for level in codec.settings.levels:
+        values = torch.cat([answer.pyramid[level].flatten(1) for answer in answers], 1)
+        mean, std = values.mean(1), values.std(1)
+        for transform in (codec.analysis, codec.synthesis):
+            transform.statistics.set(level, mean, std)
+
+
+def goal_pyramid(codec: LearnedCodec, answers: Sequence[Answer]) -> tuple[Pyramid, Pyramid]:
+    """Return the original pyramids of a batch, as they are and normalised."""
+    pyramid = stack_pyramids(answers)
+    statistics = codec.synthesis.statistics
+    return pyramid, {
+        level: statistics.normalise(level, pyramid[level]) for level in codec.settings.levels
+    }
