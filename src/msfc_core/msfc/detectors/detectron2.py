@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msfc.detectors.base import TeacherDetector
+from msfc.detectors.base import SplitDetector, TeacherDetector
 from msfc.detectors.detectron2_config import (
     CONFIG_KEYS,
     build_model,
@@ -150,7 +150,7 @@ class Detectron2Detector(TeacherDetector):
         """Return the architecture as JSON data; see :mod:`msfc.detectors.detectron2_config`."""
         return dict(self._config)
 
-    def with_classes(self, class_names: Sequence[str]) -> TeacherDetector:
+    def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
         """Return a detector for other classes; see :meth:`SplitDetector.with_classes`."""
         names = list(class_names)
         config = with_num_classes(self._config, len(names))

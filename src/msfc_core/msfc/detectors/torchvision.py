@@ -19,7 +19,7 @@ from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from msfc.detectors.base import TeacherDetector
+from msfc.detectors.base import SplitDetector, TeacherDetector
 from msfc.settings import check_number, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
 
@@ -154,7 +154,7 @@ class TorchvisionDetector(TeacherDetector):
         config['class_names'] = list(self.class_names)
         return {'type': 'torchvision', **config}
 
-    def with_classes(self, class_names: Sequence[str]) -> TeacherDetector:
+    def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
         """Return a detector for other classes; see :meth:`SplitDetector.with_classes`."""
         names = tuple(class_names)
         return self._copy_to(TorchvisionDetector(replace(self._config, class_names=names)))
