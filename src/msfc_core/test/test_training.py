@@ -381,7 +381,6 @@ class TestResume:
             assert name.startswith('codec.') or torch.equal(tensor, after[name])
         assert not (tmp_path / 'out' / 'msfc' / 'figures.json').exists()
 
-
     def test_training_can_start_from_a_model_of_other_classes(self, finished, data, tmp_path):
         other = tmp_path / 'data'
         shutil.copytree(data, other)
@@ -404,6 +403,30 @@ class TestResume:
         path.write_text(yaml.safe_dump(values))
         with pytest.raises(ValueError, match='the first step must train them'):
             train(path, other, tmp_path / 'two')
+
+
+    def start(self, finished, **settings):
+        values = {'start_from': str(finished[0] / 'joint'), 'detector': settings}
+        experiment = Experiment(**values, steps=(Step('s', 'all', 1),))
+        return build_model(experiment, CLASS_NAMES)
+
+    def test_settings_beside_start_from_change_the_detector_but_no_weight(self, finished):
+        model = self.start(finished, min_size=96, max_size=128)
+        before = load_model(finished[0] / 'joint')
+        assert_same(before.state_dict(), model.state_dict())
+        config = model.detector.config()
+        assert (config.pop('min_size'), config.pop('max_size')) == (96, 128)
+        assert config.items() <= before.detector.config().items()
+        batch = model.detector.preprocess([torch.zeros(3, 80, 104, dtype=torch.uint8)])
+        assert batch.sizes.valid == ((96, 124),)
+
+    def test_settings_beside_start_from_that_do_not_fit_are_refused(self, finished):
+        with pytest.raises(ValueError, match=r'start_from do not fit .*box_head_channels'):
+            self.start(finished, box_head_channels=8)
+        with pytest.raises(ValueError, match=r"unknown settings \['size'\]"):
+            self.start(finished, size=8)
+        with pytest.raises(ValueError, match='give either detector or start_from'):
+            self.start(finished, type='torchvision')
 
 
 class TestProcesses:

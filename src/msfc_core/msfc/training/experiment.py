@@ -109,7 +109,8 @@ class Experiment:
         codec: what :func:`msfc.codecs.base.build_codec` takes; ``channels`` follow the detector.
         steps: the training steps in their order.
         start_from: model folder, or name of a shipped model, to start from instead of random
-            weights; its detector takes the place of ``detector``, its codec, if it has one, that
+            weights; its detector takes the place of ``detector``, but for what that names, such
+            as ``min_size``; its codec, if it has one, that
             of ``codec``.
         train_split: of the data set, trained on; its images without objects are left out.
         empty_split: of the data set, images without objects which are trained on as well; none by
@@ -140,8 +141,11 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if bool(self.detector) == bool(self.start_from):
-            raise ValueError('give either detector or start_from')
+        if ('type' in self.detector) == bool(self.start_from):
+            raise ValueError(
+                'give either detector or start_from; beside start_from, detector is for settings '
+                "that differ from that model's, without type"
+            )
         if not self.steps:
             raise ValueError('no steps')
         if len({step.name for step in self.steps}) != len(self.steps):

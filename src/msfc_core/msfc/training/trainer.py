@@ -172,6 +172,8 @@ def build_model(
             detector = detector.with_classes(class_names)
             if notes is not None:
                 notes.append(sentence)
+        if experiment.detector:
+            detector = _with_settings(detector, experiment.detector)
     elif detector is None:
         detector = _new_detector(experiment.detector, class_names)
     if tuple(detector.class_names) != tuple(class_names):
@@ -191,6 +193,26 @@ def _new_detector(settings: dict[str, Any], class_names: Sequence[str]) -> Split
 
         return Detectron2Detector.from_settings(settings, class_names)
     return build_detector({'class_names': list(class_names), **settings})
+
+
+def _with_settings(detector: SplitDetector, settings: dict[str, Any]) -> SplitDetector:
+    """Return a detector with other settings, such as input sizes, and the same weights."""
+    config = detector.config()
+    unknown = sorted(set(settings) - set(config))
+    if unknown:
+        raise ValueError(
+            f'detector: unknown settings {unknown} beside start_from; that model has '
+            f'{sorted(config)}'
+        )
+    changed = build_detector({**config, **settings})
+    try:
+        changed.load_state_dict(detector.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f'detector: the weights of start_from do not fit the settings {sorted(settings)}: '
+            'only those that change no weight can differ, such as min_size'
+        ) from error
+    return changed
 
 
 class Trainer:
