@@ -20,6 +20,12 @@ def iteration_seed(seed: int, step: str, iteration: int, salt: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
+def epoch_order(seed: int, step: str, epoch: int, count: int) -> np.ndarray:
+    """Return the order in which an epoch has the images."""
+    rng = np.random.default_rng(iteration_seed(seed, step, epoch, salt=1))
+    return rng.permutation(count)
+
+
 class Batch:
     """The examples of one iteration; a plain object, which Fabric passes on as it is."""
 
@@ -63,17 +69,14 @@ class TrainingBatches(Dataset[Batch]):
         self._seed, self._step = seed, step
         self._rank, self._world_size = rank, world_size
 
-    def _order(self, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng(iteration_seed(self._seed, self._step, epoch, salt=1))
-        return rng.permutation(len(self._dataset))
-
     def __getitem__(self, iteration: int) -> Batch:
         rng = np.random.default_rng(iteration_seed(self._seed, self._step, iteration, salt=2))
         mirror = rng.random(self._batch_size) < 0.5
         examples = []
         for slot in range(self._rank, self._batch_size, self._world_size):
             epoch, place = divmod(iteration * self._batch_size + slot, len(self._dataset))
-            example = self._dataset[int(self._order(epoch)[place])]
+            order = epoch_order(self._seed, self._step, epoch, len(self._dataset))
+            example = self._dataset[int(order[place])]
             example = example.flipped() if mirror[slot] else example
             seed = iteration_seed(self._seed, self._step, iteration, _IMAGE_SALT + slot)
             examples.append(self._augmentation.apply(example, seed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -52,6 +52,8 @@ class DistillSettings:
         detections: detections per image that the mask head looks at.
         crop: part of the finest level's height and of its width that the RPN looks at, elsewhere
             each time: it is most of the RPN's work.
+        distance_first: in so many iterations at the beginning, the distance between pyramids is
+            all that counts, with a weight of 1: that is cheap.
     """
 
     features: float = 0.2
@@ -61,15 +63,19 @@ class DistillSettings:
     classes: float = 1.0
     boxes: float = 1.0
     masks: float = 4.0
-    proposals: int = 48
-    detections: int = 6
+    proposals: float = 48
+    detections: float = 6
     crop: float = 0.5
+    distance_first: float = 0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            whole = name in ('proposals', 'detections')
-            high = {'crop': 1.0, 'background': 1.0}.get(name, 1000)
-            check_number(value, name, 1 if whole else 0, high, whole)
+            samples = name in ('proposals', 'detections')
+            high = {'crop': 1.0, 'background': 1.0, 'distance_first': 1e9}.get(name, 1000)
+            check_number(value, name, 1 if samples else 0, high)
+            whole = samples or name == 'distance_first'
+            if whole and value != int(value):
+                raise ValueError(f'{name} is {value!r}, not a whole number')
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DistillSettings:
@@ -83,6 +89,14 @@ class DistillSettings:
         if unknown:
             raise ValueError(f'unknown distill settings {unknown}: choose from {sorted(known)}')
         return cls(**values)
+
+    def at(self, iteration: int) -> DistillSettings:
+        """Return what counts in an iteration."""
+        if iteration >= self.distance_first:
+            return self
+        return replace(
+            self, features=1.0, objectness=0.0, anchors=0.0, classes=0.0, boxes=0.0, masks=0.0
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-serialisable values."""
@@ -182,7 +196,7 @@ class Distillation(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         boxes, logits, offsets = [], [], []
         for answer in answers:
-            chosen = _some_proposals(answer.logits, self.settings.proposals, rng)
+            chosen = _some_proposals(answer.logits, int(self.settings.proposals), rng)
             boxes.append(answer.proposals[chosen])
             logits.append(answer.logits[chosen])
             offsets.append(answer.offsets[chosen])
@@ -206,7 +220,7 @@ class Distillation(nn.Module):
     ) -> Tensor:
         boxes, labels, masks, scores = [], [], [], []
         for answer in answers:
-            count = min(len(answer.scores), self.settings.detections)
+            count = min(len(answer.scores), int(self.settings.detections))
             chosen = (
                 torch.multinomial(answer.scores, count, generator=rng)
                 if count else torch.zeros(0, dtype=torch.long)
@@ -282,8 +296,10 @@ def _some_proposals(logits: Tensor, count: int, rng: torch.Generator) -> Tensor:
     return torch.cat([first, others.to(first.device)])
 
 
-class RateControl:
+class RateControl(nn.Module):
     """Prices per bit that bring each rate to its bytes, measured on rounded symbols.
+
+    Its state is in buffers, so that checkpoints have it.
 
     Args:
         targets: bytes of each rate, cheapest first.
@@ -291,43 +307,62 @@ class RateControl:
         gain: how fast the logarithm of a price follows the logarithm of its rate.
     """
 
+    log_price: Tensor
+    bits_per_cell: Tensor
+
     def __init__(
         self, targets: Sequence[float], price: float = 0.02, gain: float = 0.01
     ) -> None:
-        self.targets = torch.tensor([8.0 * target for target in targets])
-        self.log_price = torch.full((len(targets),), math.log(price))
+        super().__init__()
+        self.targets = [8.0 * target for target in targets]
         self.gain = gain
+        first = torch.full((len(targets),), math.log(price))
+        self.register_buffer('log_price', first)
+        self.register_buffer('bits_per_cell', torch.zeros(len(targets)))
 
-    def cost(self, bits: Tensor, rate: Tensor) -> Tensor:
+    def cost(self, bits: Tensor, rates: Tensor) -> Tensor:
         """Return the mean price of the bits of a batch.
 
         Args:
             bits: N.
-            rate: rate of each image, N.
+            rates: rate of each image, N.
         """
-        return (self.log_price.exp().to(bits.device)[rate] * bits / 1000).mean()
+        return (self.log_price.exp()[rates] * bits / 1000).mean()
 
-    def observe(self, sent: Tensor, rate: Tensor, slack: float = 1.0) -> None:
-        """Move the prices by what was sent.
+    @torch.no_grad()
+    def observe(
+        self, sent: Tensor, rates: Tensor, cells: int = 1, slack: float = 1.0
+    ) -> None:
+        """Move the prices by what was sent, in all processes together.
 
         Args:
             sent: bits of each image, N.
-            rate: rate of each image, N.
+            rates: rate of each image, N.
+            cells: height times width of the code.
             slack: factor on the targets, above 1 early in training.
         """
-        for index in rate.unique().tolist():
-            excess = sent[rate == index].mean().cpu() / (self.targets[index] * slack)
-            self.log_price[index] += self.gain * float(excess.log().clamp(-1, 1))
+        sums = torch.zeros(2, len(self.targets), device=sent.device)
+        sums.index_add_(1, rates, torch.stack([sent.float(), torch.ones_like(sent)]))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+        for index, (bits, count) in enumerate(sums.T.tolist()):
+            if not count:
+                continue
+            excess = math.log(max(bits / count, 1.0) / (self.targets[index] * slack))
+            self.log_price[index] += self.gain * min(max(excess, -1.0), 1.0)
+            seen = bits / count / cells
+            before = float(self.bits_per_cell[index])
+            self.bits_per_cell[index] = 0.95 * before + 0.05 * seen if before else seen
         self.log_price.clamp_(-12, 2.3)
 
 
 def parameter_groups(
-    codec: LearnedCodec, learning_rate: float, fast: float = 10.0
+    model: nn.Module, learning_rate: float, fast: float = 10.0
 ) -> list[dict[str, Any]]:
     """Return an optimiser's groups; ``factor`` of each is its share of the learning rate."""
     slow: list[Tensor] = []
     quick: list[Tensor] = []
-    for name, parameter in codec.named_parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (quick if name.rpartition('.')[2] in FAST else slow).append(parameter)
     return [

@@ -13,12 +13,14 @@ from typing import Any
 import yaml
 
 from msfc.training.augmentation import Augmentation
+from msfc.training.distill import DistillSettings
 
 TRAINS = ('detector', 'codec', 'all')
 PRECISIONS = ('32-true', 'bf16-mixed')
 # Of torchvision's detectors.
 _ONLY_MEASURED = ('score_threshold', 'max_detections')
 OPTIMIZERS = ('adamw', 'sgd')
+OBJECTIVES = ('task', 'distill')
 
 _RENAMED = {'msfc': "codec, such as 'codec: {type: msfc, code_channels: 64}'", 'bit_depth': 'rate'}
 """Keys of earlier versions, and what took their place."""
@@ -43,6 +45,18 @@ class Step:
             ``loss_mask: 2``; a loss that is not named keeps 1, as all do in the paper.
         optimizer: ``adamw`` or ``sgd``, which the paper leaves open.
         momentum: of SGD.
+        hold: share of the iterations, after the rise, at the peak of the learning rate.
+        objective: ``task``, the detector's own losses against labels, or ``distill``, without
+            labels: the answers of the uncompressed detector are the goal.
+        distill: weights and samples of ``distill``, see
+            :class:`msfc.training.distill.DistillSettings`.
+        byte_targets: bytes that each rate of a learned codec shall take, cheapest first, at the
+            size of the training images; what a bit costs follows them.
+        average: the codec's weights are averaged over about 1 / (1 - average) iterations; 0 takes
+            the last ones.
+        keep_answers: ``distill``: the detector's answers to the training images are kept in the
+            output folder, 2 MB an image of 256 x 320 pixels with 128 channels. Images are not
+            changed then, not even mirrored.
 
     Raises:
         ValueError: an impossible value; the message names the key.
@@ -60,6 +74,12 @@ class Step:
     loss_weights: dict[str, float] = field(default_factory=dict)
     optimizer: str = 'adamw'
     momentum: float = 0.9
+    hold: float = 0.0
+    objective: str = 'task'
+    distill: dict[str, float] = field(default_factory=dict)
+    byte_targets: list[float] = field(default_factory=list)
+    average: float = 0.0
+    keep_answers: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r'\w[\w.-]*', self.name):
@@ -79,20 +99,48 @@ class Step:
             raise ValueError(f'{where}: weight_decay and feature_weight must be 0 or more')
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f'{where}: optimizer is {self.optimizer!r}, not one of {OPTIMIZERS}')
+        self._check_codec(where)
         if not 0 <= self.momentum < 1:
             raise ValueError(f'{where}: momentum must be in [0, 1)')
         for name, weight in self.loss_weights.items():
             if weight < 0:
                 raise ValueError(f'{where}: the weight of {name} must be 0 or more')
 
+    def _check_codec(self, where: str) -> None:
+        if not 0 <= self.hold <= 1 - self.warmup:
+            raise ValueError(f'{where}: warmup and hold must be 0 or more, and 1 at most together')
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f'{where}: objective is {self.objective!r}, not one of {OBJECTIVES}')
+        if self.objective == 'distill' and (self.trains != 'codec' or not self.byte_targets):
+            raise ValueError(
+                f"{where}: 'objective: distill' needs 'trains: codec' and byte_targets"
+            )
+        if self.byte_targets and self.trains == 'detector':
+            raise ValueError(f"{where}: byte_targets are of a codec, 'trains: detector' has none")
+        if any(target <= 0 for target in self.byte_targets):
+            raise ValueError(f'{where}: byte_targets must be more than 0')
+        if self.byte_targets != sorted(self.byte_targets):
+            raise ValueError(f'{where}: byte_targets must rise, as rates do')
+        if not 0 <= self.average < 1:
+            raise ValueError(f'{where}: average must be in [0, 1)')
+        try:
+            DistillSettings.from_dict(self.distill)
+        except ValueError as error:
+            raise ValueError(f'{where}: distill: {error}') from error
+
     def settings(self) -> dict[str, Any]:
         """Return what decides the weights that the step makes."""
         settings = asdict(self)
         if self.trains == 'codec':
             settings['trains'] = 'msfc'  # as it was called: digests from then stay valid
-        for name, plain in (('loss_weights', {}), ('optimizer', 'adamw'), ('momentum', 0.9)):
+        added = (
+            'loss_weights', 'optimizer', 'momentum', 'hold', 'objective', 'distill',
+            'byte_targets', 'average', 'keep_answers',
+        )
+        plain = asdict(Step('plain', 'codec', 1))
+        for name in added:
             # Digests from before these keys stay valid.
-            if settings[name] == plain:
+            if settings[name] == plain[name]:
                 del settings[name]
         return settings
 
@@ -112,6 +160,8 @@ class Experiment:
             weights; its detector takes the place of ``detector``, but for what that names, such
             as ``min_size``; its codec, if it has one, that
             of ``codec``.
+        codec_from: model folder whose codec to start from, in place of ``codec``: a codec that was
+            fitted to another detector is fitted to a new one faster than one of random weights.
         train_split: of the data set, trained on; its images without objects are left out.
         empty_split: of the data set, images without objects which are trained on as well; none by
             default.
@@ -131,6 +181,7 @@ class Experiment:
     codec: dict[str, Any] = field(default_factory=lambda: {'type': 'msfc'})
     steps: tuple[Step, ...] = ()
     start_from: str = ''
+    codec_from: str = ''
     train_split: str = 'train'
     empty_split: str = ''
     augment: Augmentation = field(default_factory=Augmentation)
@@ -196,6 +247,8 @@ class Experiment:
         # Digests from before these keys stay valid.
         if self.empty_split:
             settings.append({'empty_split': self.empty_split})
+        if self.codec_from:
+            settings.append({'codec_from': self.codec_from})
         if self.augment != Augmentation():
             settings.append({'augment': asdict(self.augment)})
         text = json.dumps(settings, sort_keys=True, default=str)
@@ -242,6 +295,12 @@ def _read_value(kind: str, value: Any, where: str) -> Any:
             raise ValueError(f'{where}: {error}') from error
     if kind.startswith('dict') and not isinstance(value, dict):
         raise ValueError(f'{where} is {value!r}, not keys and values')
+    if kind == 'bool' and not isinstance(value, bool):
+        raise ValueError(f'{where} is {value!r}, not true or false')
+    if kind == 'list[float]':
+        if not isinstance(value, list):
+            raise ValueError(f'{where} is {value!r}, not a list of numbers')
+        return [_read_value('float', one, where) for one in value]
     if kind == 'dict[str, float]':
         return {str(k): _read_value('float', v, f'{where}: {k}') for k, v in value.items()}
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import Dataset
 
+from msfc.data import Example
 from msfc.detectors.base import TeacherDetector
+from msfc.progress import Progress
 from msfc.types import ImageSizes, Pyramid, Size
 
 POOLED = 'p6'
@@ -61,8 +64,19 @@ class Answer:
     valid: Size
     padded: Size
 
+    def to(self, device: torch.device) -> Answer:
+        """Return the answer with its tensors on a device."""
+        moved: dict[str, Any] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, dict):
+                moved[entry.name] = {key: tensor.to(device) for key, tensor in value.items()}
+            elif isinstance(value, Tensor):
+                moved[entry.name] = value.to(device)
+        return replace(self, **moved)
 
-@torch.inference_mode()
+
+@torch.no_grad()
 def ask(detector: TeacherDetector, images: Sequence[Tensor]) -> list[Answer]:
     """Return what a detector in evaluation mode says of images.
 
@@ -114,6 +128,40 @@ def ask(detector: TeacherDetector, images: Sequence[Tensor]) -> list[Answer]:
 def _resized(boxes: Tensor, source: Size, valid: Size) -> Tensor:
     """Bring boxes from source pixels to network input pixels."""
     return boxes * boxes.new_tensor([valid[1] / source[1], valid[0] / source[0]] * 2)
+
+
+def keep_answers(
+    detector: TeacherDetector,
+    dataset: Dataset[Example],
+    folder: Path,
+    progress: Progress | None = None,
+    batch_size: int = 4,
+) -> list[Path]:
+    """Ask a detector about all images of a data set, but those that it was asked about before.
+
+    Args:
+        detector: in evaluation mode.
+        dataset: the images.
+        folder: of the answers; a folder in it is named after the detector's weights.
+        progress: called with (images done, images in all).
+        batch_size: images that are looked at together.
+
+    Returns:
+        The file of each image's answer.
+    """
+    place = folder / detector_digest(detector)
+    place.mkdir(parents=True, exist_ok=True)
+    count = len(dataset)  # type: ignore[arg-type]
+    paths = [place / f'{index}.safetensors' for index in range(count)]
+    missing = [index for index, path in enumerate(paths) if not path.is_file()]
+    for start in range(0, len(missing), batch_size):
+        chosen = missing[start : start + batch_size]
+        answers = ask(detector, [dataset[index].image for index in chosen])
+        for index, answer in zip(chosen, answers, strict=True):
+            write_answer(answer, paths[index])
+        if progress:
+            progress(count - len(missing) + start + len(chosen), count)
+    return paths
 
 
 def write_answer(answer: Answer, path: Path) -> None:

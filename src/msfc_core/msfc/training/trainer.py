@@ -15,13 +15,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from msfc.codecs.base import build_codec
+from msfc.codecs.learned import LearnedCodec
 from msfc.data import CocoDataset, Example
 from msfc.data.digests import dataset_digest
 from msfc.detectors import build_detector
-from msfc.detectors.base import SplitDetector
+from msfc.detectors.base import SplitDetector, TeacherDetector
 from msfc.evaluation.evaluate import ModelMetrics, evaluate_model
 from msfc.evaluation.report import weights_digest
 from msfc.evaluation.versions import library_versions
@@ -37,9 +38,12 @@ from msfc.training.checkpoint import (
     read_progress,
     save_checkpoint,
 )
+from msfc.training.codec_objective import AnswerBatches, CodecTraining, DistillObjective
+from msfc.training.distill import parameter_groups, take_statistics
 from msfc.training.experiment import Experiment, Step
 from msfc.training.interrupt import deferred_interrupt
 from msfc.training.log import append_log, plot_curves, rewind_log
+from msfc.training.teacher import keep_answers, read_answer
 from msfc.types import Pyramid
 
 Report = Callable[[str, list[ModelMetrics]], None]
@@ -50,15 +54,21 @@ LOG = 'log.jsonl'
 CURVES = 'curves.png'
 FIGURES = 'figures.json'
 JOURNAL = '.journal.jsonl'
+ANSWERS = 'answers'
+STATISTICS_IMAGES = 100
+"""Of so many images a learned codec's statistics are taken."""
 
 
 class TrainingObjective(nn.Module):
     """The loss of one training step as a module, so that DDP sees every forward pass."""
 
-    def __init__(self, model: SplitModel, step: Step) -> None:
+    def __init__(
+        self, model: SplitModel, step: Step, rates: CodecTraining | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.step = step
+        self.rates = rates
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the losses by name; their sum is minimised."""
@@ -69,8 +79,11 @@ class TrainingObjective(nn.Module):
         extra: dict[str, Tensor] = {}
 
         def through_codec(pyramid: Pyramid) -> Pyramid:
-            # No quantiser here: the paper quantises at inference only.
-            rebuilt, _ = self.model.require_codec()(pyramid)
+            if self.rates is None:
+                # No quantiser here: the paper quantises at inference only.
+                rebuilt, _ = self.model.require_codec()(pyramid)
+            else:
+                rebuilt, extra['loss_rate'] = self.rates.rebuild(pyramid)
             if self.step.feature_weight:
                 distance = feature_distance(rebuilt, pyramid)
                 extra['loss_features'] = self.step.feature_weight * distance
@@ -87,6 +100,15 @@ class TrainingObjective(nn.Module):
                 f'step {self.step.name}: no losses {unknown} to weight; there are {sorted(losses)}'
             )
         return {name: loss * weights.get(name, 1.0) for name, loss in losses.items()}
+
+
+def make_objective(
+    model: SplitModel, step: Step, rates: CodecTraining | None
+) -> TrainingObjective | DistillObjective:
+    """Return the losses of a step."""
+    if step.objective == 'distill' and rates is not None:
+        return DistillObjective(rates)
+    return TrainingObjective(model, step, rates)
 
 
 def feature_distance(rebuilt: Pyramid, original: Pyramid) -> Tensor:
@@ -113,7 +135,9 @@ def prepare(model: SplitModel, step: Step) -> None:
     }
     model.requires_grad_(False)
     trained[step.trains].requires_grad_(True)
-    if step.trains == 'codec':
+    if step.objective == 'distill':
+        model.detector.eval()  # its answers are the goal
+    elif step.trains == 'codec':
         for module in model.detector.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
@@ -121,19 +145,23 @@ def prepare(model: SplitModel, step: Step) -> None:
 
 def make_optimizer(model: nn.Module, step: Step) -> torch.optim.Optimizer:
     """Return the optimiser of what :func:`prepare` has left to train."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained: Any = [p for p in model.parameters() if p.requires_grad]
     settings: dict[str, Any] = {'lr': step.learning_rate, 'weight_decay': step.weight_decay}
+    if step.byte_targets:
+        trained = parameter_groups(model, step.learning_rate)
+        settings['betas'] = (0.9, 0.98)  # the goal moves: prices follow the bytes
     if step.optimizer == 'sgd':
         return torch.optim.SGD(trained, momentum=step.momentum, **settings)
     return torch.optim.AdamW(trained, **settings)
 
 
 def learning_rate(step: Step, iteration: int) -> float:
-    """Return the one-cycle learning rate: linear rise, then a cosine to zero."""
+    """Return the learning rate: a linear rise, the peak for a while, then a cosine to zero."""
     rise = step.warmup * step.iterations
     if iteration < rise:
         return step.learning_rate * (iteration + 1) / (rise + 1)
-    done = (iteration - rise) / max(1.0, step.iterations - rise)
+    fall = rise + step.hold * step.iterations
+    done = max(0.0, iteration - fall) / max(1.0, step.iterations - fall)
     return step.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -181,6 +209,8 @@ def build_model(
             f'the detector knows {", ".join(detector.class_names)}; the data set has '
             f'{", ".join(class_names)}'
         )
+    if experiment.codec_from:
+        codec = load_model(experiment.codec_from).require_codec()
     if codec is None:
         codec = build_codec({'channels': detector.feature_channels, **experiment.codec})
     return SplitModel(detector, codec, experiment.rate)
@@ -272,6 +302,7 @@ class Trainer:
             )
         self.notes: list[str] = []
         self._skipped = 0
+        self._codec_training: CodecTraining | None = None
         self._sources: dict[str, str] = {}
         self.model = build_model(experiment, self.dataset.class_names, detector, self.notes)
         # Not left to Fabric: the optimiser's state is loaded to where its parameters are.
@@ -334,9 +365,10 @@ class Trainer:
         with Journal(self.output / JOURNAL) as journal:
             data = [dataset_digest(part, None, journal, show) for part in self._parts]
         sources = {'data': ' '.join(data)}
-        if self.experiment.start_from:
-            start = describe_model(self.experiment.start_from)
-            sources['start'] = str(start['weights_sha256'])
+        for name in ('start_from', 'codec_from'):
+            path = getattr(self.experiment, name)
+            if path:
+                sources[name.replace('_from', '')] = str(describe_model(path)['weights_sha256'])
         return sources
 
     def _check_sources(self, there: Any, where: Path) -> None:
@@ -345,7 +377,10 @@ class Trainer:
         Raises:
             ValueError: it was.
         """
-        for name, words in (('data', 'on other data'), ('start', 'from another start_from')):
+        for name, words in (
+            ('data', 'on other data'), ('start', 'from another start_from'),
+            ('codec', 'from another codec_from'),
+        ):
             known = there.get(name) if isinstance(there, dict) else None
             if known is not None and self._sources.get(name, known) != known:
                 raise ValueError(
@@ -427,22 +462,24 @@ class Trainer:
     def _run_step(self, step: Step) -> None:
         fabric, checkpoint = self.fabric, self.output / CHECKPOINT
         prepare(self.model, step)
-        objective = TrainingObjective(self.model, step)
+        self._codec_training = CodecTraining(self.model, step) if step.byte_targets else None
+        if self._codec_training:
+            self._codec_training.to(fabric.device)
         optimizer = make_optimizer(self.model, step)
         start, self._skipped = 0, 0
         done = read_progress(checkpoint)
+        answers = self._answers(step)
         if done and done['step'] == step.name:
-            load_checkpoint(checkpoint, self.model, optimizer)
+            load_checkpoint(checkpoint, self._codec_training or self.model, optimizer)
             start, self._skipped = done['iteration'], done.get('skipped', 0)
+        elif answers:
+            self._take_statistics(answers)
+        objective = make_objective(self.model, step, self._codec_training)
         if fabric.is_global_zero:
             rewind_log(self.output / LOG, step.name, start)
         wrapped, optimizer = fabric.setup(objective, optimizer)
-        batches = TrainingBatches(
-            self.examples, step.batch_size, self.experiment.seed, step.name,
-            fabric.global_rank, fabric.world_size, self.experiment.augment,
-        )
         loader: DataLoader[Any] = DataLoader(
-            batches, batch_size=None, sampler=range(start, step.iterations),
+            self._batches(step, answers), batch_size=None, sampler=range(start, step.iterations),
             num_workers=self.workers, prefetch_factor=2 if self.workers else None,
         )
         saved = time.monotonic()
@@ -450,7 +487,7 @@ class Trainer:
             for iteration, batch in zip(range(start, step.iterations), loader, strict=True):
                 rate = learning_rate(step, iteration)
                 for group in optimizer.param_groups:
-                    group['lr'] = rate
+                    group['lr'] = rate * group.get('factor', 1.0)
                 losses = self._iterate(step, iteration, batch, wrapped, optimizer)
                 last = iteration + 1 == step.iterations
                 if iteration % self.log_every == 0 or last:
@@ -464,8 +501,42 @@ class Trainer:
                 if stop:
                     fabric.barrier()
                     raise KeyboardInterrupt
+        if self._codec_training:
+            self._codec_training.finish()
         if fabric.is_global_zero:
             plot_curves(self.output / LOG, self.output / CURVES)
+
+    def _batches(self, step: Step, answers: list[Path]) -> Dataset[Any]:
+        ranks = (self.fabric.global_rank, self.fabric.world_size)
+        settings = (step.batch_size, self.experiment.seed, step.name, *ranks)
+        if answers:
+            return AnswerBatches(answers, *settings)
+        return TrainingBatches(self.examples, *settings, self.experiment.augment)
+
+    def _answers(self, step: Step) -> list[Path]:
+        """Return the kept answers of the detector to the training images, if a step needs them."""
+        if step.objective != 'distill' or not step.keep_answers:
+            return []
+        detector = self.model.detector
+        if not isinstance(detector, TeacherDetector):
+            return []  # the objective says so
+
+        def show(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(f'{step.name}, answers', done, total, {})
+
+        # The first process asks; the others find its answers.
+        if self.fabric.is_global_zero:
+            keep_answers(detector, self.examples, self.output / ANSWERS, show)
+        self.fabric.barrier()
+        return keep_answers(detector, self.examples, self.output / ANSWERS)
+
+    def _take_statistics(self, answers: list[Path]) -> None:
+        """Give a codec that is not trained yet the mean and spread of the pyramids."""
+        codec = self.model.codec
+        if isinstance(codec, LearnedCodec) and not codec.synthesis.statistics.taken():
+            chosen = answers[:: max(1, len(answers) // STATISTICS_IMAGES)]
+            take_statistics(codec, [read_answer(path) for path in chosen[:STATISTICS_IMAGES]])
 
     def _agreed(self, interrupt: threading.Event) -> bool:
         """Return whether some process was interrupted: all must stop after the same iteration."""
@@ -487,6 +558,9 @@ class Trainer:
         torch.manual_seed(
             iteration_seed(self.experiment.seed, step.name, iteration, self.fabric.global_rank)
         )
+        if self._codec_training:
+            ranks = (self.fabric.global_rank, self.fabric.world_size)
+            self._codec_training.begin(iteration, self.experiment.seed, *ranks)
         losses: dict[str, Tensor] = objective(batch)
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
@@ -497,6 +571,8 @@ class Trainer:
         # The gradients' norm is the same in all processes, a loss is not.
         if torch.isfinite(norm):
             optimizer.step()
+            if self._codec_training:
+                self._codec_training.after_step()
         else:
             self._skipped += 1
             self._check_finite(step, iteration)
@@ -543,7 +619,8 @@ class Trainer:
             'skipped': self._skipped,
         }
         try:
-            save_checkpoint(self.output / CHECKPOINT, self.model, optimizer, progress)
+            state = self._codec_training or self.model
+            save_checkpoint(self.output / CHECKPOINT, state, optimizer, progress)
         except ValueError as error:
             raise ValueError(self._endless_words(step, iteration, str(error))) from error
         plot_curves(self.output / LOG, self.output / CURVES)

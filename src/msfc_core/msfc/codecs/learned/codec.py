@@ -31,6 +31,7 @@ class LearnedCodec(FeatureCodec):
     kind = 'learned'
     analysis: Analysis
     synthesis: Synthesis
+    typical_bytes: Tensor
 
     def __init__(self, settings: LearnedConfig | None = None) -> None:
         super().__init__()

@@ -54,14 +54,22 @@ class FixedConv(nn.Module):
         outputs: channels out.
         size: height and width of its kernel, odd.
         top: greatest absolute value of its input, as an integer.
+        offset: whether there are offsets; they are 0 and stay so, if not.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int, top: int) -> None:
+    bias: Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, top: int, offset: bool = True
+    ) -> None:
         super().__init__()
         layer = nn.Conv2d(inputs, outputs, size)
         assert layer.bias is not None
         self.weight = nn.Parameter(layer.weight.detach())
-        self.bias = nn.Parameter(layer.bias.detach())
+        if offset:
+            self.bias = nn.Parameter(layer.bias.detach())
+        else:
+            self.register_buffer('bias', torch.zeros(outputs))
         self.size, self.top = size, top
 
     def fixed_weight(self) -> Tensor:
@@ -165,9 +173,8 @@ class EntropyModel(nn.Module):
         self.output = nn.ModuleList(
             FixedConv(hidden, 2 * count, 1, TOP_ACTIVATION) for count in passes
         )
-        # The last slice is nobody's context.
         self.update = nn.ModuleList(
-            FixedConv(count, context, 3, TOP_VALUE) for count in config.slices
+            FixedConv(count, context, 3, TOP_VALUE, offset=False) for count in config.slices
         )
         frequencies, reaches = gaussian_tables()
         self.register_buffer('frequencies', torch.from_numpy(frequencies))
@@ -183,10 +190,6 @@ class EntropyModel(nn.Module):
             layer.weight.mul_(0.3)
             layer.bias[:count] = 0.0
             layer.bias[count:] = 3.3  # a scale of about 1
-        for layer in self.update:
-            assert isinstance(layer, FixedConv)
-            layer.bias.zero_()
-            layer.bias.requires_grad_(False)
 
     @torch.no_grad()
     def project(self) -> None:

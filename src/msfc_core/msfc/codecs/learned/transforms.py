@@ -28,6 +28,10 @@ class PyramidStatistics(nn.Module):
         self.get_buffer(f'{level}_mean').copy_(mean)
         self.get_buffer(f'{level}_std').copy_(std.clamp_min(1e-4))
 
+    def taken(self) -> bool:
+        """Return whether :meth:`set` was called, or a file had them."""
+        return any(bool(values.any()) for name, values in self.named_buffers() if 'mean' in name)
+
     def normalise(self, level: str, features: Tensor) -> Tensor:
         """Bring N x C x h x w features to mean 0 and standard deviation 1."""
         mean, std = self.get_buffer(f'{level}_mean'), self.get_buffer(f'{level}_std')

@@ -1,0 +1,218 @@
+"""The losses of a learned codec's training, by labels or by the frozen detector's answers."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from msfc.codecs.learned import LearnedCodec
+from msfc.detectors.base import TeacherDetector
+from msfc.model import SplitModel
+from msfc.training.batches import Batch, epoch_order, iteration_seed
+from msfc.training.distill import (
+    Distillation,
+    DistillSettings,
+    RateControl,
+    goal_pyramid,
+)
+from msfc.training.experiment import Step
+from msfc.training.teacher import Answer, ask, read_answer
+from msfc.types import Pyramid, Size
+
+SLACK = 5.0
+"""Factor on the byte targets at the beginning."""
+
+SLACK_SHARE = 0.15
+"""Share of the iterations after which the targets hold."""
+
+
+class AnswerBatch:
+    """The detector's answers to the images of one iteration."""
+
+    def __init__(self, answers: list[Answer]) -> None:
+        self.answers = answers
+
+
+class AnswerBatches(Dataset[AnswerBatch]):
+    """Batches of kept answers; item ``k`` is that of iteration ``k``.
+
+    Every image is seen once per epoch, as :class:`~msfc.training.batches.TrainingBatches` orders
+    them, but never changed: the answers are to the images as they are.
+
+    Args:
+        paths: the files.
+        batch_size: images per iteration, over all processes.
+        seed: of the experiment.
+        step: name of the training step.
+        rank: number of this process.
+        world_size: number of processes; each gets its share of a batch.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        batch_size: int,
+        seed: int,
+        step: str,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size % world_size:
+            raise ValueError(f'{world_size} processes cannot share batches of {batch_size}')
+        self._paths, self._batch_size = paths, batch_size
+        self._seed, self._step = seed, step
+        self._rank, self._world_size = rank, world_size
+
+    def __getitem__(self, iteration: int) -> AnswerBatch:
+        answers = []
+        for slot in range(self._rank, self._batch_size, self._world_size):
+            epoch, place = divmod(iteration * self._batch_size + slot, len(self._paths))
+            order = epoch_order(self._seed, self._step, epoch, len(self._paths))
+            answers.append(read_answer(self._paths[int(order[place])]))
+        return AnswerBatch(answers)
+
+
+class CodecTraining(nn.Module):
+    """What training a learned codec has besides the model: prices, and the weights' average.
+
+    Its state is what a checkpoint needs for an exact resume.
+
+    Args:
+        model: with a learned codec.
+        step: the training step; it has ``byte_targets``.
+
+    Raises:
+        ValueError: the codec is another one, or has not as many rates as there are targets.
+    """
+
+    def __init__(self, model: SplitModel, step: Step) -> None:
+        super().__init__()
+        codec = model.require_codec()
+        where = f'step {step.name}'
+        if not isinstance(codec, LearnedCodec):
+            raise ValueError(f'{where}: byte_targets are for codecs of the type learned')
+        if len(step.byte_targets) != codec.settings.rates:
+            raise ValueError(
+                f'{where}: {len(step.byte_targets)} byte_targets for {codec.settings.rates} rates'
+            )
+        self.model, self.step = model, step
+        self.control = RateControl(step.byte_targets)
+        self.average: LearnedCodec | None = None
+        if step.average:
+            self.average = copy.deepcopy(codec).requires_grad_(False)
+        self.iteration, self.seed = 0, 0
+        self.rank, self.world_size = 0, 1
+        self._sent: list[tuple[Tensor, Tensor, int]] = []
+
+    @property
+    def codec(self) -> LearnedCodec:
+        """The codec under training."""
+        codec = self.model.codec
+        assert isinstance(codec, LearnedCodec)
+        return codec
+
+    def begin(self, iteration: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        """Take over which iteration it is; rates are drawn by it."""
+        self.iteration, self.seed = iteration, seed
+        self.rank, self.world_size = rank, world_size
+
+    def rates(self, count: int, device: torch.device) -> Tensor:
+        """Return the rate of each of this process's images, N, spread evenly over the batch."""
+        total, known = count * self.world_size, self.codec.settings.rates
+        rng = np.random.default_rng(iteration_seed(self.seed, self.step.name, self.iteration, 3))
+        offset = rng.random()
+        spread = ((np.arange(total) + offset) * known / total).astype(np.int64) % known
+        return torch.from_numpy(spread[self.rank :: self.world_size].copy()).to(device)
+
+    def compress(self, pyramid: Pyramid, rates: Tensor) -> tuple[Pyramid, Tensor]:
+        """Return the rebuilt levels, normalised, and the price of the bits."""
+        normalised, coded = self.codec.compress(pyramid, rates)
+        cells = coded.values.shape[-2] * coded.values.shape[-1]
+        self._sent.append((coded.sent, rates, cells))
+        return normalised, self.control.cost(coded.bits, rates)
+
+    def rebuild(self, pyramid: Pyramid) -> tuple[Pyramid, Tensor]:
+        """Return the rebuilt pyramid at rates of this iteration, and the price of the bits."""
+        some = next(iter(pyramid.values()))
+        normalised, cost = self.compress(pyramid, self.rates(len(some), some.device))
+        return self.codec.synthesis.restored(normalised), cost
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Follow the bytes, keep the entropy model's sums exact, and average the weights."""
+        done = self.iteration / max(1.0, SLACK_SHARE * self.step.iterations)
+        for sent, rates, cells in self._sent:
+            self.control.observe(sent, rates, cells, max(1.0, SLACK ** (1 - done)))
+        self._sent.clear()
+        self.codec.entropy.project()
+        if self.average is not None:
+            kept = min(self.step.average, (self.iteration + 1) / (self.iteration + 20))
+            pairs = zip(self.average.parameters(), self.codec.parameters(), strict=True)
+            for mean, now in pairs:
+                mean.lerp_(now, 1 - kept)
+            self.average.entropy.project()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give the codec its averaged weights, and the bytes that its rates take."""
+        if self.average is not None:
+            pairs = zip(self.codec.parameters(), self.average.parameters(), strict=True)
+            for now, mean in pairs:
+                now.copy_(mean)
+        self.codec.typical_bytes.copy_(self.control.bits_per_cell / 8)
+
+
+class DistillObjective(nn.Module):
+    """A learned codec's losses against the frozen detector's answers, and the price of its bits.
+
+    Args:
+        training: what follows the rates.
+
+    Raises:
+        ValueError: the detector cannot be asked.
+    """
+
+    def __init__(self, training: CodecTraining) -> None:
+        super().__init__()
+        detector, step = training.model.detector, training.step
+        if not isinstance(detector, TeacherDetector):
+            raise ValueError(
+                f'step {step.name}: a {type(detector).__name__} cannot teach: its heads say '
+                'nothing before boxes are chosen'
+            )
+        self.training_state = training
+        self.settings = DistillSettings.from_dict(step.distill)
+        self.losses = Distillation(detector, self.settings)
+        self.detector = detector
+
+    def forward(self, batch: Batch | AnswerBatch) -> dict[str, Tensor]:
+        """Return the losses by name; their sum is minimised."""
+        device = self.detector.device
+        if isinstance(batch, AnswerBatch):
+            answers = [answer.to(device) for answer in batch.answers]
+        else:
+            answers = ask(self.detector, [example.image for example in batch.examples])
+        state = self.training_state
+        self.losses.settings = self.settings.at(state.iteration)
+        rates = state.rates(len(answers), device)
+        rng = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+        groups: defaultdict[Size, list[int]] = defaultdict(list)
+        for index, answer in enumerate(answers):
+            groups[answer.padded].append(index)
+        total: dict[str, Tensor] = {}
+        for indices in groups.values():
+            some, share = [answers[index] for index in indices], len(indices) / len(answers)
+            pyramid, goal = goal_pyramid(state.codec, some)
+            normalised, cost = state.compress(pyramid, rates[indices])
+            rebuilt = state.codec.synthesis.restored(normalised)
+            losses = self.losses(normalised, rebuilt, goal, some, rng)
+            for name, loss in {**losses, 'rate': cost}.items():
+                total[f'loss_{name}'] = total.get(f'loss_{name}', 0.0) + share * loss
+        return total
