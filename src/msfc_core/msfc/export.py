@@ -14,7 +14,7 @@ from msfc.output import check_output_folder
 def export_model(
     source: str,
     destination: Path,
-    bit_depth: int | None = None,
+    rate: int | None = None,
     figures: Path | None = None,
     note: str = '',
     detector_only: bool = False,
@@ -24,7 +24,7 @@ def export_model(
     Args:
         source: folder of the model, such as a training step, or name of a shipped one.
         destination: folder to write.
-        bit_depth: its default n; the model's own if None.
+        rate: its default rate; the model's own if None.
         figures: JSON of ``msfc evaluate``, kept with the model.
         note: what the model is and how it was made.
         detector_only: leave the codec out, as after the first step.
@@ -45,8 +45,8 @@ def export_model(
     model = load_model(source)
     if detector_only:
         model = SplitModel(model.detector)
-    if bit_depth is not None:
-        model.rate = model.require_codec().coder().check_rate(bit_depth)
+    if rate is not None:
+        model.rate = model.require_codec().coder().check_rate(rate)
     return save_model(model, destination, half=True, extra=extra)
 
 

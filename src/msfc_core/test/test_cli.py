@@ -164,7 +164,7 @@ class TestErrors:
         model = trained[0] / 'out' / 'msfc'
         assert_refused('no shipped model', 'evaluate', 'nothing', '--data', data)
         assert_refused('instances_none', 'evaluate', model, '--data', data, '--split', 'none')
-        assert_refused('bit depth 3', 'evaluate', model, '--data', data, '--bits', 3)
+        assert_refused('rate 3', 'evaluate', model, '--data', data, '--bits', 3)
         assert_refused("device 'x'", 'evaluate', model, '--data', data, '--device', 'x')
         if not torch.cuda.is_available():
             assert_refused('no CUDA', 'evaluate', model, '--data', data, '--device', 'cuda')

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from hostile import small_learned_codec
 from msfc.cli.main import app
 from msfc.data import CocoDataset
 from msfc.data.digests import dataset_digest
@@ -104,6 +106,36 @@ def test_several_widths_and_depths_beside_the_uncompressed_detector(
     assert table[3]['bit_depth'] == '2'
     assert table[0]['bit_depth'] == table[0]['payload_bytes'] == ''
     assert float(table[3]['box_map_low']) == rows["C'=4, n=2"]['box_map']['low']
+
+
+def test_rates_of_a_learned_codec_beside_packed_codes(folder: Path, tmp_path: Path) -> None:
+    detector = build_small_model(4, seed=1).detector
+    codec = small_learned_codec(detector.feature_channels)
+    codec.synthesis.statistics.set('p2', torch.ones(16), torch.ones(16))
+    save_model(SplitModel(detector, codec, rate=1), tmp_path / 'learned', half=False)
+    path = tmp_path / 'figures.json'
+    evaluate(
+        folder, tmp_path / 'learned', folder / 'c4' / 'msfc', '--rate', 0, '--rate', 2,
+        '--reference', folder / 'detector', '--json', path,
+    )
+    rows = {row['variant']: row for row in json.loads(path.read_text())['rows']}
+    # n = 0 is none of the packed ones.
+    assert list(rows) == ['uncompressed', 'learned, rate 0', 'learned, rate 2', 'msfc, n=2']
+    assert (rows['learned, rate 2']['rate'], rows['learned, rate 2']['bit_depth']) == (2, None)
+    assert rows['msfc, n=2']['bit_depth'] == 2
+    assert rows['learned, rate 0']['payload_bytes'] < rows['learned, rate 2']['payload_bytes']
+    told = evaluate(folder, tmp_path / 'learned', '--rate', 3, status=1)
+    assert 'rate 3 is not one of 0, 1, 2' in ' '.join(told.split())
+
+
+def test_a_learned_codec_that_was_never_trained_is_left_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    detector = build_small_model(4, seed=1).detector
+    model = SplitModel(detector, small_learned_codec(detector.feature_channels))
+    save_model(model, tmp_path / 'model', half=False)
+    told = evaluate(folder, tmp_path / 'model')
+    assert 'was never trained and is left out' in ' '.join(told.split())
 
 
 def test_steps_of_one_width_are_told_apart(folder: Path, tmp_path: Path) -> None:

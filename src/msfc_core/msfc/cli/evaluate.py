@@ -1,4 +1,4 @@
-"""The command ``msfc evaluate``: models at several bit depths beside the uncompressed detector."""
+"""The command ``msfc evaluate``: models at several rates beside the uncompressed detector."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def evaluate(
     ],
     data: DataFolder,
     split: Split = 'test',
-    bits: Annotated[
+    rate: Annotated[
         list[int] | None,
-        typer.Option(help="Bit depth n; repeatable. The models' own by default."),
+        typer.Option('--rate', '--bits', help="Rate of the codec; repeatable. For packed codes n, "
+                     "bits per element; for a learned codec 0, the cheapest, and up. The "
+                     "models' own by default."),
     ] = None,
     reference: Annotated[
         str | None,
@@ -52,7 +54,7 @@ def evaluate(
         settings = StudySettings(data, split, limit, replicates, check_device(device), quick)
         result = run_study(
             lambda progress: compare_models(
-                model, settings, bits or (), reference, output, progress
+                model, settings, rate or (), reference, output, progress
             ),
             settings.notes, output,
         )

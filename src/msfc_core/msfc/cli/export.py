@@ -15,7 +15,10 @@ from msfc.cli.console import console, report_errors
 def export(
     source: Annotated[str, typer.Argument(help='Model folder, such as a training step.')],
     destination: Annotated[Path, typer.Argument(help='Folder to write.')],
-    bits: Annotated[int | None, typer.Option(help='Default bit depth n.')] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option('--rate', '--bits', help='Default rate; for packed codes n.'),
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option(help='JSON of msfc evaluate, kept with the model.')
     ] = None,
@@ -28,4 +31,4 @@ def export(
     with report_errors():
         from msfc.export import export_model
 
-        console.print(export_model(source, destination, bits, figures, note, detector_only))
+        console.print(export_model(source, destination, rate, figures, note, detector_only))

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from msfc.codecs.learned import LearnedCodec
 from msfc.evaluation.report import weights_digest
 from msfc.evaluation.variants import Coded, Uncompressed, Variant
 from msfc.model import SplitModel
+from msfc.wire.packed import PackedCoder
 
 
 @dataclass(frozen=True)
@@ -34,32 +36,40 @@ class NamedModel:
         """Return a model with its hash."""
         return cls(label, model, weights_digest(model))
 
-    def variant_name(self, bit_depth: int) -> str:
-        """Return the name of the model at a bit depth."""
-        return f'{self.label}, n={bit_depth}' if self.label else f'n={bit_depth}'
+    def variant_name(self, rate: int) -> str:
+        """Return the name of the model at a rate."""
+        name = self.model.require_codec().coder().rate_name(rate)
+        return f'{self.label}, {name}' if self.label else name
 
-    def variants(self, bit_depths: Sequence[int] = ()) -> list[Variant]:
-        """Return the model at several bit depths, its own if none; once if it has no codec."""
+    def rates(self, wanted: Sequence[int] = ()) -> list[int]:
+        """Return those of some rates that the model knows, its own if there are none."""
+        known = self.model.require_codec().coder().rates
+        return [rate for rate in dict.fromkeys(wanted) if rate in known] or [self.model.rate]
+
+    def variants(self, rates: Sequence[int] = ()) -> list[Variant]:
+        """Return the model at several rates, see :meth:`rates`; once if it has no codec."""
         if self.model.codec is None:
             detector = self.model.detector
             return [Uncompressed(detector, self.label or 'detector', self.identity)]
         return [
-            Coded(self.model, bits, self.variant_name(bits), self.identity)
-            for bits in dict.fromkeys(bit_depths or [self.model.rate])
+            Coded(self.model, rate, self.variant_name(rate), self.identity)
+            for rate in self.rates(rates)
         ]
 
-    def columns(self, bit_depths: Sequence[int] = ()) -> dict[str, dict[str, Any]]:
+    def columns(self, rates: Sequence[int] = ()) -> dict[str, dict[str, Any]]:
         """Return what a table says of each variant besides its results, by its name."""
         codec = self.model.codec
         if codec is None:
             return {}
+        packed = codec.coder().coding == PackedCoder.coding
         return {
-            self.variant_name(bits): {
+            self.variant_name(rate): {
                 'model': self.label,
                 'code_channels': codec.code_channels,
-                'bit_depth': bits,
+                'bit_depth': rate if packed else None,
+                'rate': rate,
             }
-            for bits in bit_depths or [self.model.rate]
+            for rate in self.rates(rates)
         }
 
     def describe(self) -> dict[str, Any]:
@@ -134,10 +144,12 @@ def is_untrained(model: SplitModel) -> bool:
     """Return whether a model has a codec that no training has touched.
 
     The model of a training's first step has one. It is told by the batch norm's statistics, which
-    the first batch changes.
+    the first batch changes, or by a learned codec's, which are taken before its first.
     """
     if model.codec is None:
         return False
+    if isinstance(model.codec, LearnedCodec):
+        return not model.codec.synthesis.statistics.taken()
     norms = [module for module in model.codec.modules() if isinstance(module, nn.BatchNorm2d)]
     return bool(norms) and all(
         norm.running_mean is not None

@@ -161,7 +161,7 @@ class Coded(Variant):
     Args:
         model: with a codec.
         rate: one that the codec's coder knows; the model's own by default.
-        name: of the variant, such as ``n=4`` by default.
+        name: of the variant; that of the rate, such as ``n=4``, by default.
         identity: of the model's weights, where a run's settings do not say: then a journal knows
             the variant by it, whatever its name.
 
@@ -180,10 +180,11 @@ class Coded(Variant):
         self._codec = model.eval().require_codec()
         self._coder = self._codec.coder()
         self._rate = self._coder.check_rate(model.rate if rate is None else rate)
-        self.name = name or f'n={self._rate}'
+        self.name = name or self._coder.rate_name(self._rate)
         self.detector = model.detector
         if identity:
-            self.key, self.depends = f'n={self._rate}', {'weights': identity}
+            self.key = self._coder.rate_name(self._rate)
+            self.depends = {'weights': identity}
 
     def run(self, source: SourceImage) -> Outcome:
         """Detect what is in an image."""

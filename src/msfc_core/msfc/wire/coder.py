@@ -86,6 +86,10 @@ class PayloadCoder(ABC):
             ValueError: if the rate is unknown.
         """
 
+    def rate_name(self, rate: int) -> str:
+        """Return what tables call a rate."""
+        return f'rate {rate}'
+
     def check_rate(self, rate: int) -> int:
         """Return ``rate``.
 

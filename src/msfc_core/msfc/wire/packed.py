@@ -67,6 +67,10 @@ class PackedCoder(PayloadCoder):
         """
         return packed_size(math.prod(shape), rate)
 
+    def rate_name(self, rate: int) -> str:
+        """Return what tables call a rate: n, as in the paper."""
+        return f'n={rate}'
+
     def _check_settings(self, rate: int, reference: Code | None) -> None:
         self.check_rate(rate)
         if reference is not None:

@@ -1,4 +1,4 @@
-"""Models at several bit depths beside the uncompressed detector."""
+"""Models at several rates beside the uncompressed detector."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from msfc.evaluation.variants import Variant
 from msfc.model import SplitModel
 from msfc.model_file import load_model
 from msfc.progress import StageProgress, no_progress
-from msfc.wire.quantizer import check_bit_depth
 
 
 def compare_models(
     names: Sequence[str],
     settings: StudySettings,
-    bit_depths: Sequence[int] = (),
+    rates: Sequence[int] = (),
     reference: str | None = None,
     output: Path | None = None,
     progress: StageProgress = no_progress,
@@ -36,7 +35,7 @@ def compare_models(
     Args:
         names: model folders, or names of shipped models.
         settings: of the study.
-        bit_depths: n; the models' own if none.
+        rates: of the codecs, for packed codes n; a model that knows none of them has its own.
         reference: model whose detector is measured uncompressed; the first one if None.
         output: JSON file to write, with a CSV file and the journals beside it.
         progress: shows how far it is.
@@ -47,15 +46,15 @@ def compare_models(
     """
     if output:
         check_report_path(output)
-    depths = [check_bit_depth(depth) for depth in bit_depths]
     notes = settings.notes
     models = _load_models(names, settings.device, notes)
+    _check_rates(models, rates)
     compared = load_model(reference, settings.device) if reference else models[0]
     data = settings.load()
     share_detectors([compared, *models])
     labels = make_labels(models, names)
     named = [NamedModel.of(label, model) for label, model in zip(labels, models, strict=True)]
-    variants = _variants(named, compared, depths)
+    variants = _variants(named, compared, rates)
     journals = output.with_name(f'{output.stem}_journal') if output else None
     measured = data.measure(variants, journals, progress)
     if not reference and compared.codec is not None:
@@ -70,7 +69,7 @@ def compare_models(
             'models': [entry.describe() for entry in named],
             'reference_detector': detector.describe(),
         }
-        columns = {name: row for entry in named for name, row in entry.columns(depths).items()}
+        columns = {name: row for entry in named for name, row in entry.columns(rates).items()}
         write_measurements(output, measured, measured[0], about, columns)
     title = f'{", ".join(names)} on {settings.data / settings.split}'
     return StudyResult(title, tuple(measured), tuple(notes), output)
@@ -91,12 +90,23 @@ def _load_models(names: Sequence[str], device: str, notes: list[str]) -> list[Sp
     return models
 
 
+def _check_rates(models: Sequence[SplitModel], rates: Sequence[int]) -> None:
+    """Refuse a rate that no model knows."""
+    known = {
+        rate for model in models if model.codec is not None for rate in model.codec.coder().rates
+    }
+    for rate in rates:
+        if known and rate not in known:
+            choices = ', '.join(map(str, sorted(known)))
+            raise ValueError(f'rate {rate} is not one of {choices}')
+
+
 def _variants(
-    named: Sequence[NamedModel], compared: SplitModel, bit_depths: Sequence[int]
+    named: Sequence[NamedModel], compared: SplitModel, rates: Sequence[int]
 ) -> list[Variant]:
     variants: list[Variant] = [uncompressed_variant(compared)]
     for entry in named:
         # A first model without codec is the uncompressed detector itself.
         if entry.model is not compared or entry.model.codec is not None:
-            variants += entry.variants(bit_depths)
+            variants += entry.variants(rates)
     return variants
