@@ -552,6 +552,9 @@ class TestParts:
         prepare(model, Step('s', 'all', 1))
         assert all(norm.training for norm in norms)
         assert all(p.requires_grad for p in model.parameters())
+        prepare(model, Step('s', 'all', 1, freeze_norms=True))
+        assert not any(norm.training for norm in [*norms, model.codec.encoder.norm])
+        assert all(p.requires_grad for p in model.parameters())
 
     def test_feature_distance_is_relative_to_the_variance_of_a_level(self):
         goal = {'p2': torch.randn(2, 3, 8, 8), 'p3': 10 * torch.randn(2, 3, 4, 4)}
@@ -844,6 +847,7 @@ class TestExperiment:
         ({'loss_weights': 2}, 'loss_weights is 2, not keys and values'),
         ({'optimizer': 'adam'}, "optimizer is 'adam', not one of"),
         ({'momentum': 1.0}, 'momentum must be in'),
+        ({'freeze_norms': 1}, 'freeze_norms is 1, not true or false'),
         ({'name': '../x'}, 'cannot be the name of a folder'),
         ({'epochs': 3}, r"unknown keys \['epochs'\]"),
     ])

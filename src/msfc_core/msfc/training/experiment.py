@@ -43,6 +43,8 @@ class Step:
             extracted one, added to the detector's own loss; the paper has none (0).
         loss_weights: factors of the detector's losses by their names in the log, such as
             ``loss_mask: 2``; a loss that is not named keeps 1, as all do in the paper.
+        freeze_norms: batch norm layers use their running statistics and keep them; for short
+            training of a trained model, in small batches of images that differ much.
         optimizer: ``adamw`` or ``sgd``, which the paper leaves open.
         momentum: of SGD.
         hold: share of the iterations, after the rise, at the peak of the learning rate.
@@ -72,6 +74,7 @@ class Step:
     clip_norm: float = 10.0
     feature_weight: float = 0.0
     loss_weights: dict[str, float] = field(default_factory=dict)
+    freeze_norms: bool = False
     optimizer: str = 'adamw'
     momentum: float = 0.9
     hold: float = 0.0
@@ -134,8 +137,8 @@ class Step:
         if self.trains == 'codec':
             settings['trains'] = 'msfc'  # as it was called: digests from then stay valid
         added = (
-            'loss_weights', 'optimizer', 'momentum', 'hold', 'objective', 'distill',
-            'byte_targets', 'average', 'keep_answers',
+            'loss_weights', 'freeze_norms', 'optimizer', 'momentum', 'hold', 'objective',
+            'distill', 'byte_targets', 'average', 'keep_answers',
         )
         plain = asdict(Step('plain', 'codec', 1))
         for name in added:
@@ -285,6 +288,8 @@ def _read_value(kind: str, value: Any, where: str) -> Any:
         return float(value)
     if kind.startswith('int') and (not isinstance(value, int) or isinstance(value, bool)):
         raise ValueError(f'{where} is {value!r}, not a whole number')
+    if kind == 'bool' and not isinstance(value, bool):
+        raise ValueError(f'{where} is {value!r}, not true or false')
     if kind == 'str' and not isinstance(value, str):
         raise ValueError(f'{where} is {value!r}, not text')
     if kind == 'Augmentation':

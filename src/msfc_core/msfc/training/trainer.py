@@ -137,8 +137,9 @@ def prepare(model: SplitModel, step: Step) -> None:
     trained[step.trains].requires_grad_(True)
     if step.objective == 'distill':
         model.detector.eval()  # its answers are the goal
-    elif step.trains == 'codec':
-        for module in model.detector.modules():
+    frozen = [model.detector] if step.trains == 'codec' else []
+    for part in [model] if step.freeze_norms else frozen:
+        for module in part.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
 
