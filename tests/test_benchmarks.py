@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
@@ -46,6 +47,19 @@ def test_ratios_are_of_medians():
     assert found['feature serialised, sent, deserialised, ms'] == pytest.approx(1.0)
     assert found['feature bytes / raw bytes'] == pytest.approx(0.01)
     assert samples.summary('unsplit')['minimum'] == 90
+
+
+def test_what_a_model_is_sure_of_is_counted():
+    faults = load('camera_faults')
+    count = faults.Count()
+    count.add(torch.tensor([0.9, 0.5, 0.4]), 3)
+    count.add(torch.tensor([]), 0)
+    count.add(torch.tensor([0.2]), 1)
+    assert count == faults.Count(
+        images=3, visible=4, with_instances=1, instances=2, highest=pytest.approx(0.9)
+    )
+    assert list(faults.spread(range(200), 20)) == list(range(0, 200, 10))
+    assert list(faults.spread(range(3), 20)) == [0, 1, 2]
 
 
 def test_summary_of_several_cameras():

@@ -553,7 +553,8 @@ class TestParts:
         assert all(norm.training for norm in norms)
         assert all(p.requires_grad for p in model.parameters())
         prepare(model, Step('s', 'all', 1, freeze_norms=True))
-        assert not any(norm.training for norm in [*norms, model.codec.encoder.norm])
+        assert not any(norm.training for norm in norms)
+        assert not model.get_submodule('codec.analysis.encoder.norm').training
         assert all(p.requires_grad for p in model.parameters())
 
     def test_feature_distance_is_relative_to_the_variance_of_a_level(self):
