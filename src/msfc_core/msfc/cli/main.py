@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from msfc.cli.adapt import adapt
 from msfc.cli.bag import bag_app
 from msfc.cli.baselines import baselines
 from msfc.cli.data import data_app
@@ -22,7 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name='data')
 app.add_typer(bag_app, name='bag')
-for command in (train, evaluate, sweep, baselines, importance, reproduce, export, info):
+for command in (train, adapt, evaluate, sweep, baselines, importance, reproduce, export, info):
     app.command()(command)
 
 

@@ -151,13 +151,16 @@ class CodecTraining(nn.Module):
         for sent, rates, cells in self._sent:
             self.control.observe(sent, rates, cells, max(1.0, SLACK ** (1 - done)))
         self._sent.clear()
-        self.codec.entropy.project()
+        if self.step.trains != 'encoder':
+            self.codec.entropy.project()
         if self.average is not None:
             kept = min(self.step.average, (self.iteration + 1) / (self.iteration + 20))
             pairs = zip(self.average.parameters(), self.codec.parameters(), strict=True)
             for mean, now in pairs:
-                mean.lerp_(now, 1 - kept)
-            self.average.entropy.project()
+                if now.requires_grad:
+                    mean.lerp_(now, 1 - kept)
+            if self.step.trains != 'encoder':
+                self.average.entropy.project()
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -166,7 +169,8 @@ class CodecTraining(nn.Module):
             pairs = zip(self.codec.parameters(), self.average.parameters(), strict=True)
             for now, mean in pairs:
                 now.copy_(mean)
-        self.codec.typical_bytes.copy_(self.control.bits_per_cell / 8)
+        if self.step.trains != 'encoder':  # receivers' tables stay as they are
+            self.codec.typical_bytes.copy_(self.control.bits_per_cell / 8)
 
 
 class DistillObjective(nn.Module):

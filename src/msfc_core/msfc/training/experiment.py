@@ -15,7 +15,7 @@ import yaml
 from msfc.training.augmentation import Augmentation
 from msfc.training.distill import DistillSettings
 
-TRAINS = ('detector', 'codec', 'all')
+TRAINS = ('detector', 'codec', 'encoder', 'all')
 PRECISIONS = ('32-true', 'bf16-mixed')
 # Of torchvision's detectors.
 _ONLY_MEASURED = ('score_threshold', 'max_detections')
@@ -32,7 +32,8 @@ class Step:
 
     Attributes:
         name: of the step and of its output folder.
-        trains: ``detector`` (no codec in between), ``codec`` (everything else frozen) or ``all``.
+        trains: ``detector`` (no codec in between), ``codec`` (everything else frozen),
+            ``encoder`` (the codec's robot half alone: fingerprint and receivers stay) or ``all``.
         iterations: optimiser steps.
         batch_size: images per optimiser step, over all processes.
         learning_rate: peak of the one-cycle schedule (linear warm-up, cosine to zero).
@@ -114,9 +115,11 @@ class Step:
             raise ValueError(f'{where}: warmup and hold must be 0 or more, and 1 at most together')
         if self.objective not in OBJECTIVES:
             raise ValueError(f'{where}: objective is {self.objective!r}, not one of {OBJECTIVES}')
-        if self.objective == 'distill' and (self.trains != 'codec' or not self.byte_targets):
+        frozen = self.trains in ('codec', 'encoder')
+        if self.objective == 'distill' and not (frozen and self.byte_targets):
             raise ValueError(
-                f"{where}: 'objective: distill' needs 'trains: codec' and byte_targets"
+                f"{where}: 'objective: distill' needs 'trains: codec' or 'trains: encoder', and "
+                'byte_targets'
             )
         if self.byte_targets and self.trains == 'detector':
             raise ValueError(f"{where}: byte_targets are of a codec, 'trains: detector' has none")

@@ -131,13 +131,14 @@ def prepare(model: SplitModel, step: Step) -> None:
     """
     model.train()
     trained: dict[str, nn.Module] = {
-        'detector': model.detector, 'codec': model.require_codec(), 'all': model
+        'detector': model.detector, 'codec': model.require_codec(),
+        'encoder': model.require_codec().analysis, 'all': model,
     }
     model.requires_grad_(False)
     trained[step.trains].requires_grad_(True)
     if step.objective == 'distill':
         model.detector.eval()  # its answers are the goal
-    frozen = [model.detector] if step.trains == 'codec' else []
+    frozen = [model.detector] if step.trains in ('codec', 'encoder') else []
     for part in [model] if step.freeze_norms else frozen:
         for module in part.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -196,7 +197,7 @@ def build_model(
                 f'the data set has {", ".join(class_names)}: the layers that tell classes apart '
                 f'({", ".join(detector.class_layers)}) begin anew, all else is kept'
             )
-            if experiment.steps[0].trains == 'codec':
+            if experiment.steps[0].trains in ('codec', 'encoder'):
                 raise ValueError(f'{sentence}; the first step must train them')
             detector = detector.with_classes(class_names)
             if notes is not None:
