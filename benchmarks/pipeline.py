@@ -417,7 +417,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             console.print('starting the nodes')
             bench.wait(bench.ready, 'the nodes', START_PATIENCE)
             bench.warm_up(frames[0])
-            ways = Ways(bench, model, options.bits or None)
+            ways = Ways(bench, model, None if options.bits < 0 else options.bits)
             measure(ways, frames[: options.warm_up], Samples(), lambda count: None)
             columns = (
                 TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
@@ -448,7 +448,7 @@ def main() -> int:
     harness.add_node_options(parser, DEFAULT_MODEL)
     parser.add_argument('--frames', type=int, default=60, help='of the shipped clip (default 60)')
     parser.add_argument('--warm-up', type=int, default=5, help='frames before (default 5)')
-    parser.add_argument('--bits', type=int, default=0, help="n; 0 is the model's (default)")
+    parser.add_argument('--bits', type=int, default=-1, help="n; -1 is the model's (default)")
     parser.add_argument(
         '--score-threshold', type=float, default=0.5, help='of what the cloud publishes'
     )

@@ -99,7 +99,7 @@ def test_edge(probe, edge, model_directory):
     stream = Stream(probe)
 
     # n: the first image after the answer has it.
-    for asked, bits in ((2, 2), (8, 8), (32, 32), (0, model.rate)):
+    for asked, bits in ((2, 2), (8, 8), (32, 32), (-1, model.rate)):
         assert edge.set(rate=asked) == []
         message = stream.next()
         assert message.rate == bits
@@ -108,7 +108,7 @@ def test_edge(probe, edge, model_directory):
 
     # What cannot be is refused in words, and nothing changes.
     (reason,) = edge.set(rate=5)
-    assert reason == 'parameter rate is 5, but has to be one of 0, 2, 4, 8, 16, 32'
+    assert reason == 'parameter rate is 5, but has to be one of -1, 2, 4, 8, 16, 32'
     (reason,) = edge.set(rate=256)
     assert 'out of range' in reason
     (reason,) = edge.set(max_rate=-1.0)
@@ -124,7 +124,7 @@ def test_edge(probe, edge, model_directory):
 
     # Tools can show what is allowed.
     (limits,) = edge.describe('rate').integer_range
-    assert (limits.from_value, limits.to_value) == (0, 255)
+    assert (limits.from_value, limits.to_value) == (-1, 255)
     (limits,) = edge.describe('max_rate').floating_point_range
     assert (limits.from_value, limits.to_value) == (0.0, 1000.0)
 

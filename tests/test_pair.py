@@ -248,7 +248,7 @@ def test_rate_can_be_changed_live(probe, start_edge, model):
     features = probe.listen(CompressedFeature, 'features')
     camera = probe.publisher(Image, 'image_raw')
     probe.wait_for_publisher('features')
-    for bits, asked in ((2, None), (8, 8), (32, 32), (4, 0)):
+    for bits, asked in ((2, None), (8, 8), (32, 32), (4, -1)):
         if asked is not None:
             assert set_parameter(probe, '/msfc_edge', 'rate', asked).successful
         message = publish_until(probe, camera, camera_image(), features, 'features')
@@ -258,7 +258,7 @@ def test_rate_can_be_changed_live(probe, start_edge, model):
         )
     refused = set_parameter(probe, '/msfc_edge', 'rate', 5)
     assert not refused.successful
-    assert 'one of 0, 2, 4, 8, 16, 32' in refused.reason
+    assert 'one of -1, 2, 4, 8, 16, 32' in refused.reason
     assert not set_parameter(probe, '/msfc_edge', 'model', 'other').successful
 
 
@@ -297,7 +297,11 @@ def test_cloud_is_a_managed_node(probe, start_cloud, model):
 @pytest.mark.parametrize(
     ('package', 'parameters', 'words'),
     [
-        ('msfc_edge', {'rate': 5}, 'parameter rate is 5, but has to be one of 0, 2, 4, 8, 16, 32'),
+        (
+            'msfc_edge',
+            {'rate': 5},
+            'parameter rate is 5, but has to be one of -1, 2, 4, 8, 16, 32',
+        ),
         ('msfc_cloud', {'score_threshold': 1.5}, 'score_threshold'),
     ],
 )

@@ -83,7 +83,7 @@ def test_less_quality_is_fewer_bytes_and_more_error() -> None:
 def test_the_picture_is_what_is_sent() -> None:
     """The bytes are one flag, two float32 per level, and a JPEG that any program reads."""
     pyramid = make_pyramid(5, 16, 24)
-    data = FeatureJpeg(95).analyse(pyramid)
+    data = FeatureJpeg(95).encode(pyramid)
     assert data[0] == 0
     ranges = np.frombuffer(data[1 : 1 + 4 * 2 * 4], '<f4').reshape(4, 2)
     assert ranges[:, 0].tolist() == [float(pyramid[f'p{k}'].min()) for k in (2, 3, 4, 5)]
@@ -125,7 +125,7 @@ def test_wrong_input_is_refused() -> None:
         FeatureJpeg(50).encode({k: v.repeat(2, 1, 1, 1) for k, v in pyramid.items()})
     with pytest.raises(ValueError, match='finite'):
         FeatureJpeg(50).encode({**pyramid, 'p3': pyramid['p3'] * math.nan})
-    data = FeatureJpeg(50).analyse(pyramid)
+    data = FeatureJpeg(50).encode(pyramid)
     sizes = {level: tuple(maps.shape[-2:]) for level, maps in pyramid.items()}
     with pytest.raises(ValueError, match='side information'):
         FeatureJpeg(50).decode(data[:9], sizes, 4)

@@ -149,7 +149,7 @@ class Demo:
                 'edge',
                 'msfc_edge',
                 'edge_node',
-                {'model': model, 'rate': options.bit_depth},
+                {'model': model, 'rate': options.codec_rate},
             ),
             ('cloud', 'msfc_cloud', 'cloud_node', {'model': model, **CLOUD_PARAMETERS}),
             ('camera', 'msfc_sim', 'camera_node' if options.live else 'clip_player', camera),

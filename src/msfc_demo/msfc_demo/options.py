@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msfc.model_file import DEFAULT_MODEL
-from msfc.wire.quantizer import BIT_DEPTHS
 
 
 def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,11 +38,11 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
         help=f'shipped model, or directory of a model file ({DEFAULT_MODEL})',
     )
     parser.add_argument(
-        '--bit-depth',
+        '--codec-rate',
         type=int,
-        default=0,
-        choices=BIT_DEPTHS,
-        help='bits per symbol (what the model is made for)',
+        default=-1,
+        metavar='RATE',
+        help="one of the codec's rates: for packed bits n (what the model is made for)",
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to a file')
     parser.add_argument(

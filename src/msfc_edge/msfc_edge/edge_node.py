@@ -36,6 +36,9 @@ from msfc_ros.statistics import in_ms
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 """Image transports, named as image_transport names them, and the types of their messages."""
 
+OWN_RATE = -1
+"""The rate that stands for what the model is made for."""
+
 LARGE_MESSAGE = 64000
 """Bytes of one UDP datagram; beyond it losing one of several loses the message."""
 
@@ -61,11 +64,11 @@ class EdgeNode(ManagedNode):
         self._rates: tuple[int, ...] | None = None
         self._rate: int = live.declare(
             'rate',
-            0,
+            OWN_RATE,
             "Rate, one that the model's coding has: for packed bits the n of 2, 4, 8, 16 and 32 "
-            'bits per symbol. 0 is what the model is made for.',
+            'bits per symbol. -1 is what the model is made for.',
             self._set_rate,
-            limits=(0, 255),
+            limits=(OWN_RATE, 255),
             check=self._check_rate,
         )
         self._pace = Pace(
@@ -118,7 +121,7 @@ class EdgeNode(ManagedNode):
         self.get_logger().info(
             f"model '{self._model_parameters.model}' ({pipeline.fingerprint}) on "
             f"{self.hardware}: C' = {model.require_codec().code_channels}, "
-            f'rate {self._rate or model.rate}; images are converted by {CONVERTER}'
+            f'rate {self._rate_of(model)}; images are converted by {CONVERTER}'
         )
 
     def activate(self) -> None:
@@ -203,7 +206,7 @@ class EdgeNode(ManagedNode):
         model, pipeline = self._model, self._pipeline
         assert model is not None
         assert pipeline is not None
-        pipeline.rate = self._rate or model.rate
+        pipeline.rate = self._rate_of(model)
         start = time.perf_counter()
         try:
             image = to_bgr(message)
@@ -261,7 +264,10 @@ class EdgeNode(ManagedNode):
     def _check_rate(self, rate: int) -> None:
         rates = self._rates
         if rates is not None:
-            check_choice('rate', rate, (0, *rates))
+            check_choice('rate', rate, (OWN_RATE, *rates))
+
+    def _rate_of(self, model: SplitModel) -> int:
+        return model.rate if self._rate == OWN_RATE else self._rate
 
     def _set_rate(self, rate: int) -> None:
         # The next image takes it: the pipeline may be at work, or not be there yet.
