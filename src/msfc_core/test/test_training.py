@@ -779,6 +779,13 @@ class TestExperiment:
         assert trains[names.index('msfc') :][:2] == ['codec', 'all']
         assert set(trains[names.index('joint') :]) == {'all'}
 
+    @pytest.mark.parametrize('name', ['tabletop_detector', 'tools_bench'])
+    def test_experiments_that_train_a_detector_on_are_read(self, name):
+        experiment = load_experiment(HERE.parents[2] / 'experiments' / f'{name}.yaml')
+        assert experiment.start_from == 'tabletop_detector'
+        assert {step.trains for step in experiment.steps} == {'detector'}
+        assert experiment.augment.faults > 0
+
     def test_weights_can_be_named_where_the_detector_has_a_file(self, tmp_path):
         values = experiment_values(detector={'type': 'detectron2', 'config_file': 'a.yaml'})
         named = self.read(tmp_path, values).with_weights('b.pkl')
