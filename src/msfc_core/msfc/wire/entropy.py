@@ -38,6 +38,9 @@ TOP_WEIGHT = 511
 EXACT = 2**24
 """Whole numbers up to it are exact in single precision."""
 
+ROUNDING = 2**10
+"""At most this is added to a sum before it is rounded."""
+
 MAX_SLICES = 16
 """So many updates of a context add up to less than 2**31."""
 
@@ -79,7 +82,7 @@ class Layer:
         self.bound = int(
             (np.abs(integers, dtype=np.int64).sum((1, 2, 3)) * top + np.abs(offsets)).max()
         )
-        if self.bound >= EXACT:
+        if self.bound + ROUNDING >= EXACT:
             raise ValueError(f'sums of the entropy network reach {self.bound}, past {EXACT}')
         # k x k x I x O: a row of inputs times this is a row of outputs.
         self.kernel: Floats = np.ascontiguousarray(integers.transpose(2, 3, 1, 0), np.float32)
@@ -119,16 +122,36 @@ def patches(image: Floats, size: int, stride: int) -> Floats:
     return windows.reshape(windows.shape[0] * windows.shape[1], -1)
 
 
-def rectify(sums: Floats | Ints) -> Floats:
-    """Return the activations of sums, 0 .. 1023, as single-precision numbers."""
-    whole_sums = sums.astype(np.int32)
-    whole_sums += 1 << (WEIGHT_BITS - 1)
-    whole_sums >>= WEIGHT_BITS
-    np.clip(whole_sums, 0, TOP_ACTIVATION, out=whole_sums)
-    return whole_sums.astype(np.float32)
+def rounded(sums: Floats, bits: int, low: int, high: int) -> Floats:
+    """Return whole sums without their last bits, rounded half up and clipped; in place.
+
+    Powers of two, sums below 2**24 and floor are exact in single precision.
+    """
+    sums += np.float32(1 << (bits - 1))
+    sums *= np.float32(2.0**-bits)
+    np.clip(sums, np.float32(low), np.float32(high), out=sums)
+    return np.floor(sums, out=sums)
 
 
-def spread(image: Ints, size: tuple[int, int]) -> Ints:
+def rectify(sums: Floats) -> Floats:
+    """Return the activations of sums, 0 .. 1023; in place."""
+    return rounded(sums, WEIGHT_BITS, 0, TOP_ACTIVATION)
+
+
+def rectify_context(context: Ints) -> Floats:
+    """Return the activations of contexts, which may be beyond what single precision holds."""
+    sums = context + np.int32(1 << (WEIGHT_BITS - 1))
+    sums >>= WEIGHT_BITS
+    np.clip(sums, 0, TOP_ACTIVATION, out=sums)
+    return sums.astype(np.float32)
+
+
+def clipped(values: Ints) -> Ints:
+    """Return rebuilt values as the network sees them, -2047 .. 2047."""
+    return np.clip(values, -TOP_VALUE, TOP_VALUE)
+
+
+def spread(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Deal four times the channels out to 2 x 2 cells: h x w x 4C to size x C.
 
     Channel ``4 c + 2 i + j`` is channel c of the cell in row i, column j; what lies beyond
@@ -241,11 +264,10 @@ class EntropyNetwork:
             size: height and width of the code.
         """
         half = (-(-size[0] // 2), -(-size[1] // 2))
-        seen = (hyper.transpose(1, 2, 0) << ACTIVATION_BITS).clip(-TOP_VALUE, TOP_VALUE)
-        sums = self._first.convolve(seen.astype(np.float32)).astype(np.int32)
-        sums += self._rate_hyper[rate]
-        wide = spread(self._spread.convolve(rectify(sums)).astype(np.int32), half)
-        deep = rectify(self._second.convolve(rectify(wide)))
+        seen = clipped(hyper.transpose(1, 2, 0) << ACTIVATION_BITS).astype(np.float32)
+        sums = self._first.convolve(seen).astype(np.int32) + self._rate_hyper[rate]
+        wide = spread(rectify(self._spread.convolve(rectify_context(sums))), half)
+        deep = rectify(self._second.convolve(wide))
         context = spread(self._last.convolve(deep).astype(np.int32), size)
         context = context.reshape(size[0] * size[1], -1) + self._rate_context[rate]
         cells = board(*size)
@@ -253,15 +275,11 @@ class EntropyNetwork:
 
     def predict(self, step: int, context: Ints) -> tuple[Ints, NDArray[np.uint8]]:
         """Return means and indices of scales, each M x slice, of the M cells of one pass."""
-        sums = self._output[step](rectify(self._hidden[step](rectify(context)))).astype(np.int32)
+        sums = self._output[step](rectify(self._hidden[step](rectify_context(context))))
         count = sums.shape[1] // 2
-        means, index = sums[:, :count], sums[:, count:]
-        means = (means + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS
-        index = (index + (1 << (SCALE_SHIFT - 1))) >> SCALE_SHIFT
-        return (
-            means.clip(-TOP_VALUE, TOP_VALUE),
-            index.clip(0, SCALES - 1).astype(np.uint8),
-        )
+        means = rounded(sums[:, :count].copy(), WEIGHT_BITS, -TOP_VALUE, TOP_VALUE)
+        index = rounded(sums[:, count:].copy(), SCALE_SHIFT, 0, SCALES - 1)
+        return means.astype(np.int32), index.astype(np.uint8)
 
     def learn(self, context: Context, step: int, values: Ints) -> None:
         """Add the values of a pass to the context of those to come.
@@ -277,7 +295,7 @@ class EntropyNetwork:
             context.plane = np.zeros(
                 ((context.size[0] + 2) * (context.size[1] + 2), self.slices[k]), np.float32
             )
-        context.plane[cells.places[odd]] = values.clip(-TOP_VALUE, TOP_VALUE)
+        context.plane[cells.places[odd]] = clipped(values)
         if not odd:
             sums[1] += _product(context.plane, cells.edges, self._edges[k])
         elif k + 1 < len(self.slices):

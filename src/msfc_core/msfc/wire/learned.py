@@ -119,14 +119,14 @@ class LearnedCoder(PayloadCoder):
         scaled, hyper = self._hyper(code, rate)
         writer = _SymbolWriter(self._tables, self._reaches, self._far)
         mean, index = self._hyper_tables(hyper.shape, rate)
-        hyper = writer.write(hyper - mean, index).reshape(hyper.shape) + mean
+        hyper = writer.write((hyper - mean).astype(np.float32), index) + mean
         size = (code.shape[1], code.shape[2])
         context = self.network.begin(hyper, rate, size)
         halves = [scaled[cells] for cells in board(*size).cells]
         for step in range(2 * len(self.network.slices)):
             means, index = self.network.predict(step, context.sums[step % 2])
-            wanted = halves[step % 2][:, self._slice(step)] - means / np.float32(64)
-            symbols = writer.write(np.rint(wanted), index)
+            wanted = halves[step % 2][:, self._slice(step)] - means * np.float32(1 / 64)
+            symbols = writer.write(wanted, index)
             self.network.learn(context, step, (symbols << ACTIVATION_BITS) + means)
         return writer.finish()
 
@@ -256,16 +256,16 @@ class _Symbols:
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8], list[tuple[int, int, int]]]:
         """Return the places of written symbols, their tables, and each table's run of them."""
         flat = index.ravel()
-        places = np.argsort(flat, kind='stable')
-        counts = np.bincount(flat, minlength=SCALES)
-        places = places[counts[0] :]
-        ends = np.cumsum(counts[1:])
+        places = np.flatnonzero(flat)
+        tables = flat[places]
+        order = np.argsort(tables, kind='stable')
+        places, tables = places[order], tables[order]
+        starts = np.flatnonzero(np.diff(tables, prepend=np.uint8(0))).tolist()
+        ends = [*starts[1:], len(tables)]
         runs = [
-            (table + 1, int(end - count), int(end))
-            for table, (count, end) in enumerate(zip(counts[1:], ends, strict=True))
-            if count
+            (int(tables[start]), start, end) for start, end in zip(starts, ends, strict=False)
         ]
-        return places, flat[places], runs
+        return places, tables, runs
 
     def emit(
         self, symbols: Ints, far: Ints, runs: list[tuple[int, int, int]]
@@ -278,11 +278,11 @@ class _Symbols:
 
 
 class _SymbolWriter(_Symbols):
-    def write(self, wanted: NDArray[np.generic], index: NDArray[np.uint8]) -> Ints:
-        """Write the symbols of a pass; return them in its shape, as they will be read."""
+    def write(self, wanted: Floats, index: NDArray[np.uint8]) -> Ints:
+        """Write the symbols of a pass, rounded; return them in its shape, as they will be read."""
         places, tables, runs = self.order(index)
         written = np.zeros(index.size, np.int32)
-        values = wanted.ravel()[places].clip(-TOP_SYMBOL, TOP_SYMBOL).astype(np.int32)
+        values = np.rint(wanted.ravel()[places]).clip(-TOP_SYMBOL, TOP_SYMBOL).astype(np.int32)
         written[places] = values
         reach = self.reaches[tables]
         beyond = np.abs(values) > reach

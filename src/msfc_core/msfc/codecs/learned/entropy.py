@@ -20,6 +20,7 @@ from msfc.codecs.learned.layers import activate
 from msfc.wire.entropy import (
     ACTIVATION_BITS,
     EXACT,
+    ROUNDING,
     SCALES,
     TOP_ACTIVATION,
     TOP_VALUE,
@@ -84,7 +85,10 @@ class FixedConv(nn.Module):
     def project(self) -> None:
         """Shrink outputs whose sums could leave the whole numbers that are exact."""
         rows = self.weight.abs().flatten(1)
-        most = EXACT / self.top / 2**WEIGHT_BITS - 0.5 * rows.shape[1] / 2**WEIGHT_BITS
+        left = EXACT - 2 * ROUNDING - self.bias.abs() * 2 ** (ACTIVATION_BITS + WEIGHT_BITS)
+        # Rounding adds half a step to each weight at most.
+        most = (left.clamp_min(0) / self.top - 0.5 * rows.shape[1]) / 2**WEIGHT_BITS
+        most = most.clamp_min(0)
         self.weight.mul_((most / rows.sum(1).clamp_min(1e-9)).clamp(max=1).view(-1, 1, 1, 1))
         self.weight.clamp_(-TOP_WEIGHT / 2**WEIGHT_BITS, TOP_WEIGHT / 2**WEIGHT_BITS)
 
