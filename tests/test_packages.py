@@ -36,6 +36,7 @@ KEYS = {
 
 PIP = {
     'av': 'av',
+    'constriction': 'constriction',
     'lightning_fabric': 'lightning-fabric',
     'mujoco': 'mujoco',
     'pycocotools': 'pycocotools',

@@ -57,6 +57,15 @@ def test_other_classes_keep_all_but_the_class_layers(detector):
     assert (found.labels < len(names)).all()
 
 
+@pytest.mark.parametrize('size', [(1, 640), (10, 5000), (5000, 3), (1, 1), (2, 9000)])
+@torch.inference_mode()
+def test_images_of_extreme_shapes_are_looked_at(detector, size):
+    batch = detector.preprocess(make_images([size]))
+    (found,) = detector.infer(detector.extract(batch), batch.sizes)
+    assert found.masks.shape[1:] == size
+    assert torch.isfinite(found.boxes).all()
+
+
 @pytest.mark.parametrize('sizes', [SIZES[:1], SIZES], ids=['one', 'batch'])
 def test_preprocess_sizes(detector, sizes):
     batch = detector.preprocess(make_images(sizes))

@@ -294,7 +294,8 @@ def test_model_file_and_pipelines(tmp_path):
     )
     model = SplitModel(detector, MSFC(MSFCConfig(channels=256, code_channels=64)), rate=4)
     fingerprint = save_model(model, tmp_path / 'model')
-    edge = edge_pipeline(load_model(tmp_path / 'model'))
+    loaded = load_model(tmp_path / 'model')
+    edge = edge_pipeline(loaded)
     cloud = CloudPipeline(load_model(tmp_path / 'model'))
     assert edge.fingerprint == cloud.fingerprint == fingerprint
 
@@ -307,7 +308,7 @@ def test_model_file_and_pipelines(tmp_path):
     assert len(instances) > 0
     assert instances.masks.shape[1:] == (97, 151)
 
-    (expected,) = edge.model([image])
+    (expected,) = loaded([image])
     assert torch.equal(instances.boxes, expected.boxes)
     assert torch.equal(instances.scores, expected.scores)
     assert torch.equal(instances.masks, expected.masks)
