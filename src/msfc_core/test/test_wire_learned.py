@@ -129,6 +129,11 @@ def test_threads_and_kernels_change_no_bit(settings: dict[str, str]) -> None:
     assert child.stdout.split()[-1] == hashlib.sha256(payload + read.tobytes()).hexdigest()
 
 
+def test_the_coder_needs_no_torch() -> None:
+    code = 'import sys, msfc.wire.learned; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
 def test_memory_layout_changes_no_bit() -> None:
     code = some_code((3, 7, 6))
     payload = CODER.write(code, 1)
