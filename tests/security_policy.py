@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-POLICY = Path(__file__).parent.parent / 'src' / 'msfc' / 'security' / 'msfc.policy.xml'
+POLICY = Path(__file__).parent.parent / 'launch' / 'security' / 'msfc.policy.xml'
 
 KINDS = {'topics': ('publish', 'subscribe'), 'services': ('reply', 'request')}
 
