@@ -84,7 +84,7 @@ class NodeProcesses:
         executable: str,
         params_file: Path,
         parameters: Mapping[str, object],
-    ) -> None:
+    ) -> subprocess.Popen[bytes]:
         """Start a node, as ``ros2 run`` would.
 
         Args:
@@ -93,6 +93,9 @@ class NodeProcesses:
             executable: of the package.
             params_file: its parameter file.
             parameters: parameters that replace those of the file.
+
+        Returns:
+            Its process, which :meth:`stop` ends.
 
         Raises:
             NodeError: if the workspace has no such executable.
@@ -109,7 +112,7 @@ class NodeProcesses:
             arguments += ['-p', f'{key}:={_yaml(value)}']
         try:
             with self.log(name).open('wb') as output:
-                self._processes[name] = subprocess.Popen(
+                process = subprocess.Popen(
                     [str(path), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -121,6 +124,8 @@ class NodeProcesses:
                 )
         except OSError as error:
             raise NodeError(f'cannot start the {name}: {error}') from error
+        self._processes[name] = process
+        return process
 
     def check(self) -> None:
         """Raise a :exc:`NodeError` with the end of its log if a node has ended."""

@@ -41,7 +41,7 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'get_package_prefix', lambda package: str(tmp_path))
 
     def start(nodes, name, **parameters):
-        nodes.start(name, 'a_package', 'node', Path('file.yaml'), parameters)
+        return nodes.start(name, 'a_package', 'node', Path('file.yaml'), parameters)
 
     return start
 
@@ -100,9 +100,8 @@ def test_whole_groups_are_ended(start, nodes, monkeypatch):
 def test_ended_on_errors_too(start, nodes):
     def fail():
         with nodes:
-            start(nodes, 'edge')
+            pids.append(start(nodes, 'edge').pid)
             wait_for(nodes, 'edge', 'ready')
-            pids.append(nodes._processes['edge'].pid)
             raise ZeroDivisionError
 
     pids = []
@@ -113,16 +112,18 @@ def test_ended_on_errors_too(start, nodes):
 
 def test_death_is_told_with_the_log(start, nodes):
     with nodes:
-        start(nodes, 'cloud', kind='fails')
-        nodes._processes['cloud'].wait(20)
+        start(nodes, 'cloud', kind='fails').wait(20)
         with pytest.raises(NodeError, match='the cloud ended with status 1') as error:
             nodes.check()
         assert 'this is why' in str(error.value)
-        start(nodes, 'edge')
+
+
+def test_death_by_a_signal_is_told(start, nodes):
+    with nodes:
+        edge = start(nodes, 'edge')
         wait_for(nodes, 'edge', 'ready')
-        nodes._processes['edge'].send_signal(signal.SIGKILL)
-        nodes._processes['edge'].wait(20)
-        del nodes._processes['cloud']
+        edge.send_signal(signal.SIGKILL)
+        edge.wait(20)
         with pytest.raises(NodeError, match='the edge ended by signal SIGKILL'):
             nodes.check()
 
