@@ -8,7 +8,7 @@ import torch
 
 from detector_models import IMPLEMENTATIONS, MODELS, NUM_CLASSES, make_images, make_targets
 from msfc.detectors import build_detector
-from msfc.detectors.base import SplitDetector
+from msfc.detectors.base import SplitDetector, TeacherDetector
 
 SIZES = [(97, 151), (140, 101), (64, 64)]
 
@@ -119,6 +119,47 @@ def test_split_equals_unsplit(kit, detector, sizes):
         assert torch.equal(instances.scores, reference.scores)
         assert torch.equal(instances.labels, reference.labels)
         assert torch.equal(instances.masks, reference.masks)
+
+
+@torch.inference_mode()
+def test_raw_outputs_lead_to_the_instances(detector):
+    assert isinstance(detector, TeacherDetector)
+    batch = detector.preprocess(make_images(SIZES))
+    pyramid = detector.extract(batch)
+    proposals = detector.proposals(pyramid, batch.sizes)
+    logits, offsets = detector.box_outputs(pyramid, proposals, batch.sizes)
+    count = sum(map(len, proposals))
+    assert logits.shape == (count, NUM_CLASSES + 1)
+    assert offsets.shape[0] == count
+    assert offsets.shape[1:] in ((NUM_CLASSES, 4), (1, 4))
+    split = detector.infer(pyramid, batch.sizes)
+    likely = logits.softmax(-1)[:, :-1].split([len(boxes) for boxes in proposals])
+    for instances, scores in zip(split, likely, strict=True):
+        best = scores.max(0).values
+        for label, score in zip(instances.labels, instances.scores, strict=True):
+            assert float(score) <= float(best[label]) + 1e-5
+    masks = detector.mask_outputs(
+        pyramid, [boxes[:2] for boxes in proposals],
+        [torch.tensor([0, NUM_CLASSES - 1])] * len(SIZES), batch.sizes,
+    )
+    assert masks.shape == (2 * len(SIZES), 28, 28)
+    assert masks.dtype == torch.float32
+
+
+@torch.inference_mode()
+def test_the_rpn_says_the_same_of_a_part(detector):
+    batch = detector.preprocess(make_images(SIZES))
+    pyramid = detector.extract(batch)
+    whole = detector.rpn_outputs(pyramid)
+    assert list(whole) == list(pyramid)
+    for level, (logits, offsets) in whole.items():
+        anchors = logits.shape[1]
+        assert logits.shape == (len(SIZES), anchors, *pyramid[level].shape[2:])
+        assert offsets.shape == (len(SIZES), anchors, 4, *pyramid[level].shape[2:])
+    (part,) = detector.rpn_outputs({'p2': pyramid['p2'][..., 4:20, 6:30]}).values()
+    inner = (..., slice(2, -2), slice(2, -2))
+    for some, every in zip(part, whole['p2'], strict=True):
+        torch.testing.assert_close(some[inner], every[..., 6:18, 8:28])
 
 
 @torch.inference_mode()
