@@ -125,6 +125,17 @@ def test_higher_rates_take_more_bytes_and_keep_more() -> None:
     assert errors == sorted(errors, reverse=True)
 
 
+def test_fitted_tables_take_fewer_bytes_and_change_no_symbol() -> None:
+    codec, pyramid = make_codec(), make_pyramid((96, 128))
+    code = codec.analyse(pyramid).detach()
+    before, long = transmit(codec.coder(), code, 1)
+    codec.fit_tables([pyramid])
+    after, short = transmit(codec.coder(), code, 1)
+    assert torch.equal(before, after)
+    assert sum(map(len, short)) < sum(map(len, long))
+    assert codec.entropy.frequencies[1:].sum(1).tolist() == [2**16] * 63
+
+
 def test_without_a_rate_nothing_is_rounded() -> None:
     codec, pyramid = make_codec(), make_pyramid()
     with torch.no_grad():

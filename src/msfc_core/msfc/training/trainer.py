@@ -43,7 +43,7 @@ from msfc.training.distill import parameter_groups, take_statistics
 from msfc.training.experiment import Experiment, Step
 from msfc.training.interrupt import deferred_interrupt
 from msfc.training.log import append_log, plot_curves, rewind_log
-from msfc.training.teacher import keep_answers, read_answer
+from msfc.training.teacher import keep_answers, read_answer, stack_pyramids
 from msfc.types import Pyramid
 
 Report = Callable[[str, list[ModelMetrics]], None]
@@ -56,7 +56,7 @@ FIGURES = 'figures.json'
 JOURNAL = '.journal.jsonl'
 ANSWERS = 'answers'
 STATISTICS_IMAGES = 100
-"""Of so many images a learned codec's statistics are taken."""
+"""Of so many images a learned codec's statistics are taken, and its tables fitted."""
 
 
 class TrainingObjective(nn.Module):
@@ -505,6 +505,7 @@ class Trainer:
                     raise KeyboardInterrupt
         if self._codec_training:
             self._codec_training.finish()
+            self._fit_tables(step, answers)
         if fabric.is_global_zero:
             plot_curves(self.output / LOG, self.output / CURVES)
 
@@ -533,12 +534,21 @@ class Trainer:
         self.fabric.barrier()
         return keep_answers(detector, self.examples, self.output / ANSWERS)
 
+    def _fit_tables(self, step: Step, answers: list[Path]) -> None:
+        """Fit a trained codec's tables of probabilities to some of the training images."""
+        codec = self.model.codec
+        if isinstance(codec, LearnedCodec) and answers and step.trains == 'codec':
+            codec.eval()
+            device = self.fabric.device
+            codec.fit_tables(
+                stack_pyramids([read_answer(path).to(device)]) for path in _spread(answers)
+            )
+
     def _take_statistics(self, answers: list[Path]) -> None:
         """Give a codec that is not trained yet the mean and spread of the pyramids."""
         codec = self.model.codec
         if isinstance(codec, LearnedCodec) and not codec.synthesis.statistics.taken():
-            chosen = answers[:: max(1, len(answers) // STATISTICS_IMAGES)]
-            take_statistics(codec, [read_answer(path) for path in chosen[:STATISTICS_IMAGES]])
+            take_statistics(codec, [read_answer(path) for path in _spread(answers)])
 
     def _agreed(self, interrupt: threading.Event) -> bool:
         """Return whether some process was interrupted: all must stop after the same iteration."""
@@ -645,6 +655,11 @@ class Trainer:
         }
         save_model(self.model, self.output / step.name, half=False, extra=extra)
         (self.output / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _spread(paths: list[Path]) -> list[Path]:
+    """Return some of many files, spread over them all."""
+    return paths[:: max(1, len(paths) // STATISTICS_IMAGES)][:STATISTICS_IMAGES]
 
 
 def _shapes(model: SplitModel) -> dict[str, Any]:

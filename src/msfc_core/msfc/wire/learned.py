@@ -35,6 +35,9 @@ MAX_REACH = 255
 TOP_SYMBOL = 2047
 """Symbols are -2047 .. 2047."""
 
+PRIOR = 500
+"""Symbols of a Gaussian that a fitted table begins with."""
+
 MAX_SYMBOL_BYTES = 5
 """A symbol takes 24 bits at most, and 12 more where it is written in full."""
 
@@ -67,6 +70,24 @@ def gaussian_tables() -> tuple[Ints, Ints]:
         frequencies[index, : len(row)] = row
         reaches[index] = reach
     return frequencies, reaches
+
+
+def fitted_tables(counts: NDArray[np.integer]) -> Ints:
+    """Return frequencies fitted to counted symbols; where there are few, Gaussians remain.
+
+    Args:
+        counts: 64 x 512, of the numbers that :meth:`LearnedCoder.count` counts.
+    """
+    gaussian, reaches = gaussian_tables()
+    fitted = np.zeros_like(gaussian)
+    for index in range(1, SCALES):
+        length = 2 * int(reaches[index]) + 2
+        weights = counts[index, :length] + PRIOR * gaussian[index, :length] / TOTAL
+        shares = weights / weights.sum()
+        row = 1 + np.floor(shares * (TOTAL - length)).astype(np.int32)
+        row[row.argmax()] += TOTAL - row.sum()
+        fitted[index, :length] = row
+    return fitted
 
 
 class LearnedCoder(PayloadCoder):
@@ -109,6 +130,23 @@ class LearnedCoder(PayloadCoder):
                 the robot's half.
             PacketError: if a value is not a number.
         """
+        writer = _SymbolWriter(self._tables, self._reaches, self._far)
+        self._encode(code, rate, reference, writer)
+        return writer.finish()
+
+    def count(self, code: Code, rate: int) -> NDArray[np.int64]:
+        """Return how often each number of each table would be written, 64 x 512.
+
+        Number s + r is that of symbol s of a table of reach r, and 2 r + 1 that of all others.
+        """
+        writer = _SymbolWriter(self._tables, self._reaches, self._far)
+        writer.counts = np.zeros((SCALES, 2 * MAX_REACH + 2), np.int64)
+        self._encode(code, rate, None, writer)
+        return writer.counts
+
+    def _encode(
+        self, code: Code, rate: int, reference: Code | None, writer: _SymbolWriter
+    ) -> None:
         self._check_arguments(code.shape, rate, reference)
         if self._hyper is None:
             raise ValueError("this model cannot write: it comes without the robot's half")
@@ -117,7 +155,6 @@ class LearnedCoder(PayloadCoder):
                 RefusalReason.NOT_FINITE, 'the code has values that are not finite'
             )
         scaled, hyper = self._hyper(code, rate)
-        writer = _SymbolWriter(self._tables, self._reaches, self._far)
         mean, index = self._hyper_tables(hyper.shape, rate)
         hyper = writer.write((hyper - mean).astype(np.float32), index) + mean
         size = (code.shape[1], code.shape[2])
@@ -128,7 +165,6 @@ class LearnedCoder(PayloadCoder):
             wanted = halves[step % 2][:, self._slice(step)] - means * np.float32(1 / 64)
             symbols = writer.write(wanted, index)
             self.network.learn(context, step, (symbols << ACTIVATION_BITS) + means)
-        return writer.finish()
 
     def read(
         self, data: Bytes, shape: CodeShape, rate: int, reference: Code | None = None
@@ -278,6 +314,8 @@ class _Symbols:
 
 
 class _SymbolWriter(_Symbols):
+    counts: NDArray[np.int64] | None = None
+
     def write(self, wanted: Floats, index: NDArray[np.uint8]) -> Ints:
         """Write the symbols of a pass, rounded; return them in its shape, as they will be read."""
         places, tables, runs = self.order(index)
@@ -287,6 +325,8 @@ class _SymbolWriter(_Symbols):
         reach = self.reaches[tables]
         beyond = np.abs(values) > reach
         symbols = np.where(beyond, 2 * reach + 1, values + reach)
+        if self.counts is not None:
+            np.add.at(self.counts, (tables, symbols), 1)
         self.emit(symbols, values[beyond] + TOP_SYMBOL, runs)
         return written.reshape(index.shape)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from msfc.codecs.learned.entropy import Coded, EntropyModel
 from msfc.codecs.learned.transforms import Analysis, Synthesis
 from msfc.types import Pyramid, Size
 from msfc.wire.coder import CodeShape, PayloadCoder
-from msfc.wire.learned import EDGE_ARRAYS, LearnedCoder
+from msfc.wire.learned import EDGE_ARRAYS, LearnedCoder, fitted_tables
 
 
 class LearnedCodec(FeatureCodec):
@@ -78,6 +79,20 @@ class LearnedCodec(FeatureCodec):
         analysis = self.analysis.state_dict()
         state |= {name: analysis[name] for name in EDGE_ARRAYS}
         return {name: value.detach().cpu().numpy() for name, value in state.items()}
+
+    @torch.no_grad()
+    def fit_tables(self, pyramids: Iterable[Pyramid]) -> None:
+        """Fit the tables of probabilities to the symbols that are written for some pyramids.
+
+        Symbols stay as they are: only the bits that they take change.
+        """
+        coder = LearnedCoder(self.coder_arrays(), self.settings.slices)
+        counts = np.zeros(self.entropy.frequencies.shape, np.int64)
+        for pyramid in pyramids:
+            for code in self.analyse(pyramid).float().cpu().numpy():
+                for rate in coder.rates:
+                    counts += coder.count(code, rate)
+        self.entropy.frequencies.copy_(torch.from_numpy(fitted_tables(counts)))
 
     def analyse(self, pyramid: Pyramid) -> Tensor:
         """Compress a pyramid; see :meth:`FeatureCodec.analyse`.

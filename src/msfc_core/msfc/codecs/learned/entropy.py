@@ -158,6 +158,9 @@ class EntropyModel(nn.Module):
         config: the architecture.
     """
 
+    frequencies: Tensor
+    reaches: Tensor
+
     def __init__(self, config: LearnedConfig) -> None:
         super().__init__()
         self.config = config
