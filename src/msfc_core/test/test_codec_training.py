@@ -130,6 +130,8 @@ def test_other_objectives_train_too(changes, data, tmp_path) -> None:
     assert any(name.startswith('codec.analysis') for name in changed)
     assert any(name.startswith('detector') for name in changed) == ('trains' in changes)
     assert not (tmp_path / 'answers').exists()
+    # Statistics are of the training images all the same.
+    assert after['codec.analysis.statistics.p2_mean'].any()
 
 
 def test_a_codec_may_come_from_another_model(distilled, data, tmp_path) -> None:

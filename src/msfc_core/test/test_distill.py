@@ -54,7 +54,7 @@ def make_codec(answers) -> LearnedCodec:
                 synthesis_blocks=(1, 1, 1, 1), context_width=8, hidden_width=8, hyper_width=8,
             )
         )
-    take_statistics(codec, answers)
+    take_statistics(codec, [stack_pyramids(answers)])
     return codec
 
 
@@ -123,6 +123,18 @@ def test_a_digest_names_weights_and_settings(detector) -> None:
         assert detector_digest(detector) != before
     finally:
         bias.data[0] -= 1
+
+
+def test_statistics_are_those_of_all_pyramids_together(answers) -> None:
+    codec, pyramid = make_codec(answers), stack_pyramids(answers)
+    one, other = ({level: x[k : k + 1] for level, x in pyramid.items()} for k in (0, 1))
+    take_statistics(codec, iter([one, other]))
+    normalised = codec.synthesis.statistics.normalise('p3', pyramid['p3'])
+    torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(32), atol=1e-4, rtol=0)
+    spread = normalised.square().mean((0, 2, 3)).sqrt()
+    torch.testing.assert_close(spread, torch.ones(32), atol=1e-3, rtol=0)
+    again = codec.analysis.statistics.normalise('p3', pyramid['p3'])
+    assert torch.equal(again, normalised)
 
 
 def losses_of(detector, codec, answers, rebuilt=None, **settings):

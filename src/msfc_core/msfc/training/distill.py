@@ -8,7 +8,7 @@ of its own, which follows the bytes that the rate is meant to take.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -372,13 +372,21 @@ def parameter_groups(
 
 
 @torch.no_grad()
-def take_statistics(codec: LearnedCodec, answers: Sequence[Answer]) -> None:
-    """Give a codec the mean and spread of each channel of the pyramids of some images."""
-    for level in codec.settings.levels:
-        values = torch.cat([answer.pyramid[level].flatten(1) for answer in answers], 1)
-        mean, std = values.mean(1), values.std(1)
+def take_statistics(codec: LearnedCodec, pyramids: Iterable[Pyramid]) -> None:
+    """Give a codec the mean and spread of each channel of some pyramids, one after the other."""
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    for pyramid in pyramids:
+        for level in codec.settings.levels:
+            values = pyramid[level].transpose(0, 1).flatten(1).double()
+            both = torch.stack([values.sum(1), values.square().sum(1)])
+            sums[level] = sums[level] + both if level in sums else both
+            counts[level] = counts.get(level, 0) + values.shape[1]
+    for level, (first, second) in sums.items():
+        mean = first / counts[level]
+        std = (second / counts[level] - mean.square()).clamp_min(0).sqrt()
         for transform in (codec.analysis, codec.synthesis):
-            transform.statistics.set(level, mean, std)
+            transform.statistics.set(level, mean.float(), std.float())
 
 
 def goal_pyramid(codec: LearnedCodec, answers: Sequence[Answer]) -> tuple[Pyramid, Pyramid]:

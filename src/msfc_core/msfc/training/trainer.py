@@ -474,8 +474,8 @@ class Trainer:
         if done and done['step'] == step.name:
             load_checkpoint(checkpoint, self._codec_training or self.model, optimizer)
             start, self._skipped = done['iteration'], done.get('skipped', 0)
-        elif answers:
-            self._take_statistics(answers)
+        elif step.byte_targets:
+            self._take_statistics(step, answers)
         objective = make_objective(self.model, step, self._codec_training)
         if fabric.is_global_zero:
             rewind_log(self.output / LOG, step.name, start)
@@ -544,11 +544,26 @@ class Trainer:
                 stack_pyramids([read_answer(path).to(device)]) for path in _spread(answers)
             )
 
-    def _take_statistics(self, answers: list[Path]) -> None:
+    @torch.no_grad()
+    def _take_statistics(self, step: Step, answers: list[Path]) -> None:
         """Give a codec that is not trained yet the mean and spread of the pyramids."""
-        codec = self.model.codec
-        if isinstance(codec, LearnedCodec) and not codec.synthesis.statistics.taken():
-            take_statistics(codec, [read_answer(path) for path in _spread(answers)])
+        codec, detector = self.model.codec, self.model.detector
+        if not isinstance(codec, LearnedCodec) or codec.synthesis.statistics.taken():
+            return
+        if answers:
+            files = _spread(answers)
+            take_statistics(codec, (stack_pyramids([read_answer(path)]) for path in files))
+            return
+        detector.eval()
+        chosen = range(0, len(self.examples), max(1, len(self.examples) // STATISTICS_IMAGES))
+        take_statistics(
+            codec,
+            (
+                detector.extract(detector.preprocess([self.examples[index].image]))
+                for index in chosen[:STATISTICS_IMAGES]
+            ),
+        )
+        prepare(self.model, step)
 
     def _agreed(self, interrupt: threading.Event) -> bool:
         """Return whether some process was interrupted: all must stop after the same iteration."""
