@@ -15,8 +15,8 @@ from std_msgs.msg import Header
 from msfc.types import Instances, Size
 from msfc.visualization import draw_instances, label_map
 from msfc_cloud.detections import Detection2DArray, detections_message
-from msfc_cloud.image_store import PictureStore
-from msfc_cloud.sequence_tracker import Arrival, Order, Stream
+from msfc_cloud.image_store import ImageStore
+from msfc_cloud.sequence_tracker import Arrival, Order, SequenceTracker
 from msfc_ros.diagnostics import WARN, Finding
 from msfc_ros.image_to_message import image_to_message
 from msfc_ros.messages import instances_to_message
@@ -59,9 +59,9 @@ class Camera:
         self._topics = topics
         self.features_topic = node.resolve_topic_name(topics['features'])
         self.foreign = ''
-        self._stream = Stream(self.features_topic)
+        self._tracker = SequenceTracker(self.features_topic)
         self._publishers: dict[str, Any] = {}
-        self._pictures = PictureStore()
+        self._images = ImageStore()
         self._picture_lock = threading.Lock()
         self._picture_subscription: Any = None
         self._active = False
@@ -84,7 +84,7 @@ class Camera:
     def begin(self) -> None:
         """Know of nothing before."""
         self.statistics.reset()
-        self._stream = Stream(self.features_topic)
+        self._tracker = SequenceTracker(self.features_topic)
         self.foreign = ''
         self._active = True
 
@@ -93,7 +93,7 @@ class Camera:
         with self._picture_lock:
             self._active = False
             self._picture_subscription = None
-        self._pictures.clear()
+        self._images.clear()
         self.statistics.reset()
 
     def listeners(self, output: str) -> int:
@@ -103,7 +103,7 @@ class Camera:
 
     def note(self, sequence: int, header: Header) -> Arrival:
         """Take note of the number of a message that can be decoded, and count what it tells."""
-        arrival = self._stream.note(sequence, nanoseconds(header))
+        arrival = self._tracker.note(sequence, nanoseconds(header))
         if arrival.lost:
             self.statistics.count('lost', arrival.lost)
         if arrival.order in COUNTED:
@@ -137,7 +137,7 @@ class Camera:
         names = tuple(class_names)
 
         def draw() -> Image:
-            picture = self._pictures.find(header, size)
+            picture = self._images.find(header, size)
             return image_to_message(draw_instances(picture, instances, names), header, 'bgr8')
 
         makers: dict[str, Callable[[], Any]] = {
@@ -164,12 +164,12 @@ class Camera:
             wanted = overlay and self.listeners('overlay') > 0
             if wanted and self._picture_subscription is None:
                 self._picture_subscription = self._node.subscribe(
-                    Image, self._topics['picture'], qos, self._pictures.keep
+                    Image, self._topics['picture'], qos, self._images.keep
                 )
             elif not wanted and self._picture_subscription is not None:
                 self._node.unsubscribe(self._picture_subscription)
                 self._picture_subscription = None
-                self._pictures.clear()
+                self._images.clear()
 
     def findings(self, own: str) -> list[Finding]:
         """Return what there is to tell about the camera's edge, for the diagnostics.

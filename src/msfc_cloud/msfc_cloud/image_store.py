@@ -20,7 +20,7 @@ CANVAS = 48
 """Grey value of the canvas in place of a picture."""
 
 
-class PictureStore:
+class ImageStore:
     """Keeps the last few pictures. Thread-safe.
 
     Args:

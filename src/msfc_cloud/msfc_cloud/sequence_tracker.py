@@ -60,7 +60,7 @@ class Arrival:
     lost: int = 0
 
 
-class Stream:
+class SequenceTracker:
     """Follows the sequence numbers of the messages on one topic.
 
     A message that is not newer than all before it is not worth decoding: what was published

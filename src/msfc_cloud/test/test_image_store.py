@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
-from msfc_cloud.image_store import CANVAS, PictureStore
+from msfc_cloud.image_store import CANVAS, ImageStore
 from msfc_ros.message_to_image import image_to_bgr
 from ros_fixtures import camera_image
 
@@ -11,7 +11,7 @@ SIZE = (120, 160)
 
 
 def test_finds_by_stamp():
-    store = PictureStore()
+    store = ImageStore()
     images = [camera_image(seconds=seconds) for seconds in (1, 2, 3)]
     for image in images:
         store.keep(image)
@@ -20,7 +20,7 @@ def test_finds_by_stamp():
 
 
 def test_a_found_picture_may_be_drawn_on():
-    store = PictureStore()
+    store = ImageStore()
     image = camera_image()
     store.keep(image)
     store.find(image.header, SIZE)[:] = 0
@@ -29,7 +29,7 @@ def test_a_found_picture_may_be_drawn_on():
 
 @pytest.mark.parametrize('case', ['unknown', 'old', 'other size', 'damaged', 'cleared'])
 def test_canvas_where_there_is_no_picture(case):
-    store = PictureStore(capacity=2)
+    store = ImageStore(capacity=2)
     image = camera_image(seconds=1)
     size = SIZE
     if case == 'damaged':

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
-from msfc_cloud.sequence_tracker import MAX_GAP, NUMBERS, Arrival, Order, Stream
+from msfc_cloud.sequence_tracker import MAX_GAP, NUMBERS, Arrival, Order, SequenceTracker
 
 PERIOD = 100_000_000
 """Nanoseconds between two images."""
@@ -28,7 +28,7 @@ class Edge:
 
 @pytest.fixture
 def stream():
-    return Stream('/robot1/features')
+    return SequenceTracker('/robot1/features')
 
 
 def orders(arrivals):
@@ -89,7 +89,7 @@ def test_what_is_lost_is_counted_and_nothing_else():
     """Whatever the network does to the order, within the bounds of what counts as late."""
     rng = random.Random(0)
     for _ in range(200):
-        stream = Stream('features')
+        stream = SequenceTracker('features')
         kept = [index for index in range(200) if index == 0 or rng.random() > 0.2]
         late = sorted(kept, key=lambda index: index + rng.uniform(0, 10) * (index > 0))
         twice = [index for index in late for _ in range(rng.choice((1, 1, 2)))]
