@@ -320,7 +320,7 @@ def fake(name: str, bpfe: float | None, value: float) -> Measurement:
 
 
 def test_gains_are_paired_and_points_under_the_floor_left_out(tmp_path: Path) -> None:
-    model = SplitModel(tiny_model().detector)
+    model = tiny_model()
     models = [
         SweepModel(8, step, last, NamedModel(model_label(8, step, last), model, ''))
         for step, last in (('msfc', False), ('joint', True))
