@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets everything up, renders the tabletop data set and makes the paper's tables and figures on it,
-# behind the shipped detector: some hours on two cores. The same command goes on after a break.
+# behind the shipped detector: some hours on two cores. The same command resumes an interrupted run.
 # Data goes to datasets/, tables and plots to runs/reproduction/.
 #
 # Usage: bash scripts/reproduce.sh [--quick] [OPTION of msfc reproduce] ...

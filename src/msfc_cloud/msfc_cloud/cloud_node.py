@@ -118,19 +118,7 @@ class CloudNode(ManagedNode):
             'Draw the overlay, as long as somebody listens to it.',
             self._set_overlay,
         )
-        self._limits = DecodeLimits(
-            **{
-                field.name: declare(
-                    self,
-                    f'limits.{field.name}',
-                    field.default,
-                    LIMITS[field.name],
-                    limits=(1, 2**31 - 1),
-                    read_only=True,
-                )
-                for field in fields(DecodeLimits)
-            }
-        )
+        self._limits = self._declare_limits()
         self._max_batch: int = declare(
             self,
             'max_batch',
@@ -151,6 +139,21 @@ class CloudNode(ManagedNode):
         self._cameras, self._has_pictures = declare_cameras(self)
         self._pipeline: CloudPipeline | None = None
         self._picture_timer: Any = None
+
+    def _declare_limits(self) -> DecodeLimits:
+        return DecodeLimits(
+            **{
+                field.name: declare(
+                    self,
+                    f'limits.{field.name}',
+                    field.default,
+                    LIMITS[field.name],
+                    limits=(1, 2**31 - 1),
+                    read_only=True,
+                )
+                for field in fields(DecodeLimits)
+            }
+        )
 
     def configure(self) -> None:
         """Load the model."""

@@ -1,4 +1,4 @@
-"""Append-only files of finished pieces of work, so that a broken run goes on where it ended."""
+"""Append-only files of finished pieces of work, so that an interrupted run resumes."""
 
 from __future__ import annotations
 

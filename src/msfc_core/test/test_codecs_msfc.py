@@ -336,7 +336,7 @@ class TestConfig:
             ({'se_reduction': 2.0}, 'whole number'),
             ({'levels': []}, 'names such as p2'),
             ({'levels': [2, 3]}, 'names such as p2'),
-            ({'levels': 'p5'}, 'a list of names'),
+            ({'levels': 'p5'}, "levels is a list, got 'p5'"),
             ({'levels': ['p5', 'p5']}, 'distinct'),
             ({'levels': ['p5', 'p6']}, 'without p6'),
             ({'levels': ['p4'], 'fused_level': 'p5'}, "'p5' is not one of p4"),

@@ -103,6 +103,35 @@ class FeatureCodec(nn.Module, ABC):
             The rebuilt pyramid, and the bits of each of the N codes; None without a rate.
         """
 
+    def check_pyramid(self, pyramid: Pyramid) -> None:
+        """Check that a pyramid has the codec's levels and channels.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        for level in self.levels:
+            if level not in pyramid:
+                raise ValueError(f'the pyramid has no level {level}')
+            if pyramid[level].shape[1] != self.channels:
+                raise ValueError(
+                    f'level {level} has {pyramid[level].shape[1]} channels, '
+                    f'the codec {self.channels}'
+                )
+
+    def check_code(self, code: Tensor, sizes: Mapping[str, Size]) -> None:
+        """Check that a code has C' channels, and that all levels have a size.
+
+        Raises:
+            ValueError: if not.
+        """
+        if code.shape[1] != self.code_channels:
+            raise ValueError(
+                f'the code has {code.shape[1]} channels, the codec {self.code_channels}'
+            )
+        missing = [level for level in self.levels if level not in sizes]
+        if missing:
+            raise ValueError(f'no size for level {", ".join(missing)}')
+
 
 def build_codec(config: dict[str, Any]) -> FeatureCodec:
     """Build a codec with random weights from its :meth:`FeatureCodec.config`.

@@ -122,14 +122,11 @@ def write_subset(
     )
     problems: list[Problem] = []
     sound, objects = _sound_entries(data, {entry['id'] for entry in categories}, problems)
-    if keep_empty is None:
-        keep_empty = not class_names
-    candidates = sound if keep_empty else [k for k in sound if _has_objects(k, objects)]
+    keep_all = not class_names if keep_empty is None else keep_empty
+    candidates = sound if keep_all else [k for k in sound if _has_objects(k, objects)]
     if count is not None:
         candidates = _by_hash(candidates)
-    written = _check_images(
-        candidates, images, output, split, copy, count, problems, progress
-    )
+    written = _check_images(candidates, images, output, split, copy, count, problems, progress)
     if not written:
         raise ValueError(f'no usable image is left of {annotations} and {images}')
     written.sort(key=lambda entry: str(entry['id']).zfill(20))
@@ -138,9 +135,7 @@ def write_subset(
     result: dict[str, Any] = {key: data[key] for key in ('info', 'licenses') if key in data}
     result |= {'images': written, 'annotations': entries, 'categories': categories}
     write_annotations(output, split, result)
-    report = _make_report(data, result, problems)
-    _write_report(output, split, report, problems)
-    return report
+    return _write_report(output, split, _make_report(data, result, problems), problems)
 
 
 def _check_request(annotations: Path, images: Path, target: Path, count: int | None) -> None:
@@ -311,10 +306,12 @@ def _look_at(path: Path) -> dict[str, Any]:
 
 def _write_report(
     output: Path, split: str, report: CocoReport, problems: list[Problem]
-) -> None:
+) -> CocoReport:
+    """Write a report and return it, with the name of its list of problems."""
     report.problem_list = write_list(
         output / f'problems_{split}.csv', ('kind', 'key', 'reason'),
         [(k.kind, k.key, k.reason) for k in problems],
     )
     text = json.dumps(report.to_dict(), indent=2) + '\n'
     write_atomically(output / f'report_{split}.json', text)
+    return report

@@ -114,15 +114,18 @@ def rate_curve(
         ValueError: a setting of the method sends nothing.
     """
     own = [measurements[variant.name] for variant in method.variants]
-    rates = [entry.payload_bytes for entry in own]
-    if any(rate is None for rate in rates):
-        raise ValueError(f'{method.name} sends nothing: it has no rate')
-    curve = RateCurve(
-        method.name,
-        tuple(float(rate) for rate in rates if rate is not None),
-        tuple(entry.precision.values[measure] for entry in own),
+    return _curve_through(method.name, own, measure), own
+
+
+def _curve_through(name: str, points: Sequence[Measurement], measure: str) -> RateCurve:
+    rates = [point.payload_bytes for point in points if point.payload_bytes is not None]
+    if len(rates) < len(points):
+        raise ValueError(f'{name} sends nothing: it has no rate')
+    return RateCurve(
+        name,
+        tuple(map(float, rates)),
+        tuple(point.precision.values[measure] for point in points),
     )
-    return curve, own
 
 
 def envelope(
@@ -175,13 +178,7 @@ def range_table(
     Returns:
         A JSON-serialisable row per method that has a range of precision in common with the codec.
     """
-    if any(point.payload_bytes is None for point in points):
-        raise ValueError('an operating point sends nothing: it has no rate')
-    codec = RateCurve(
-        'codec',
-        tuple(point.payload_bytes or 0.0 for point in points),
-        tuple(point.precision.values[measure] for point in points),
-    )
+    codec = _curve_through('the codec', points, measure)
     rows = []
     for method in methods:
         curve, own = rate_curve(method, measurements, measure)

@@ -109,7 +109,7 @@ def write_dataset(
     """Write splits of the tabletop world as COCO data.
 
     Layout: ``<root>/<split>/NNNNNN.png`` and ``<root>/annotations/instances_<split>.json``.
-    Scenes that are already there are kept, so a broken run goes on where it ended.
+    Scenes that are already there are kept, so an interrupted run resumes.
 
     Args:
         root: folder to write; made if missing.
@@ -124,20 +124,8 @@ def write_dataset(
         ValueError: an unknown split, a negative count, or a folder with another world's scenes, or
             with a data set that this did not write.
     """
-    for split, count in counts.items():
-        if split not in SPLITS:
-            raise ValueError(f'unknown split {split!r}: choose from {", ".join(SPLITS)}')
-        if count < 0:
-            raise ValueError(f'{split}: {count} images asked for; give 0 or more')
-    world = root / 'scenes' / 'world_version'
-    if world.exists() and world.read_text() != str(WORLD_VERSION):
-        raise ValueError(
-            f'{root} has scenes of world version {world.read_text()}, and this is version '
-            f'{WORLD_VERSION}: name another folder'
-        )
-    if not world.exists():
-        _check_folder(root, counts)
-    write_atomically(world, str(WORLD_VERSION))
+    _check_request(root, counts)
+    write_atomically(_world_file(root), str(WORLD_VERSION))
     todo = []
     for split, count in counts.items():
         (root / split).mkdir(parents=True, exist_ok=True)  # also of no images
@@ -162,6 +150,27 @@ def write_dataset(
             pool.shutdown(cancel_futures=True)
             raise
     return {split: _merge(root, split, count) for split, count in counts.items()}
+
+
+def _world_file(root: Path) -> Path:
+    return root / 'scenes' / 'world_version'
+
+
+def _check_request(root: Path, counts: dict[str, int]) -> None:
+    """Refuse what cannot be written, see :func:`write_dataset`."""
+    for split, count in counts.items():
+        if split not in SPLITS:
+            raise ValueError(f'unknown split {split!r}: choose from {", ".join(SPLITS)}')
+        if count < 0:
+            raise ValueError(f'{split}: {count} images asked for; give 0 or more')
+    world = _world_file(root)
+    if not world.exists():
+        _check_folder(root, counts)
+    elif world.read_text() != str(WORLD_VERSION):
+        raise ValueError(
+            f'{root} has scenes of world version {world.read_text()}, and this is version '
+            f'{WORLD_VERSION}: name another folder'
+        )
 
 
 def _check_folder(root: Path, splits: Iterable[str]) -> None:

@@ -221,7 +221,7 @@ def train_sweep(
     progress: TrainingProgress | None = None,
     **options: Any,
 ) -> dict[int, Path]:
-    """Train what is missing; goes on where a broken run ended.
+    """Train what is missing; resumes an interrupted run.
 
     Args:
         sweep: what to do.

@@ -99,26 +99,13 @@ class LearnedCodec(FeatureCodec):
 
         The code has the size of the code's level, and no gain yet.
         """
-        for level in self.levels:
-            if level not in pyramid:
-                raise ValueError(f'the pyramid has no level {level}')
-            if pyramid[level].shape[1] != self.channels:
-                raise ValueError(
-                    f'level {level} has {pyramid[level].shape[1]} channels, '
-                    f'the codec {self.channels}'
-                )
+        self.check_pyramid(pyramid)
         code: Tensor = self.analysis(pyramid)
         return code
 
     def synthesise(self, code: Tensor, sizes: Mapping[str, Size]) -> Pyramid:
         """Rebuild a pyramid; see :meth:`FeatureCodec.synthesise`."""
-        if code.shape[1] != self.code_channels:
-            raise ValueError(
-                f'the code has {code.shape[1]} channels, the codec {self.code_channels}'
-            )
-        missing = [level for level in self.levels if level not in sizes]
-        if missing:
-            raise ValueError(f'no size for level {", ".join(missing)}')
+        self.check_code(code, sizes)
         pyramid: Pyramid = self.synthesis(code, sizes)
         for level, features in pyramid.items():
             size = tuple(features.shape[-2:])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
+from msfc.codecs.config import MAX_CHANNELS, CodecConfig
 from msfc.settings import check_number, check_texts
 from msfc.wire.entropy import MAX_SLICES
 
 MAX_RATES = 32
 """More rates than anybody needs; the wire counts up to 255."""
-
-MAX_CHANNELS = 2**16 - 1
-"""The wire counts channels with 16 bits."""
 
 _WHOLE = (
     'channels', 'code_channels', 'hyper_channels', 'rates', 'context_width', 'hidden_width',
@@ -23,7 +19,7 @@ _TUPLES = ('levels', 'slices', 'analysis_widths', 'synthesis_widths', 'synthesis
 
 
 @dataclass(frozen=True)
-class LearnedConfig:
+class LearnedConfig(CodecConfig):
     """Architecture of :class:`~msfc.codecs.learned.codec.LearnedCodec`.
 
     Attributes:
@@ -92,27 +88,3 @@ class LearnedConfig:
     def code_index(self) -> int:
         """Place of the code's level among the levels."""
         return self.levels.index(self.code_level)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as JSON-serialisable values."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LearnedConfig:
-        """Make a configuration of what :meth:`to_dict` returned; absent keys have their default.
-
-        Raises:
-            ValueError: if a key is unknown or a value impossible.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ValueError(f'unknown codec settings: {", ".join(unknown)}')
-        values = dict(values)
-        for name in set(_TUPLES) & set(values):
-            if not isinstance(values[name], (list, tuple)):
-                raise ValueError(f'{name} is a list, got {values[name]!r}')
-            values[name] = tuple(values[name])
-        return cls(**values)

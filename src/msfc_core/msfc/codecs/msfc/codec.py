@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from msfc.codecs.base import FeatureCodec, transmit
+from msfc.codecs.config import MAX_CHANNELS, CodecConfig
 from msfc.codecs.msfc.msff import MSFF
 from msfc.codecs.msfc.msfr import MSFR
 from msfc.codecs.msfc.ssfc import SSFCDecoder, SSFCEncoder
@@ -20,12 +21,9 @@ from msfc.wire.packed import PackedCoder
 POOLED_LEVEL = 'p6'
 """The level that FPNs pool from the coarsest one; never sent, pooled again by the receiver."""
 
-MAX_CHANNELS = 2**16 - 1
-"""The wire counts channels with 16 bits."""
-
 
 @dataclass(frozen=True)
-class MSFCConfig:
+class MSFCConfig(CodecConfig):
     """Architecture of the codec.
 
     Attributes:
@@ -59,27 +57,6 @@ class MSFCConfig:
             raise ValueError(
                 f'fused_level {self.fused_level!r} is not one of {", ".join(self.levels)}'
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as JSON-serialisable values."""
-        return {**asdict(self), 'levels': list(self.levels)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MSFCConfig:
-        """Make a configuration of what :meth:`to_dict` returned; absent keys have their default.
-
-        Raises:
-            ValueError: if a key is unknown or a value impossible.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ValueError(f'unknown codec settings: {", ".join(unknown)}')
-        values = dict(values)
-        if 'levels' in values:
-            if not isinstance(values['levels'], (list, tuple)):
-                raise ValueError(f'levels are a list of names, got {values["levels"]!r}')
-            values['levels'] = tuple(values['levels'])
-        return cls(**values)
 
 
 class Analysis(nn.Module):
@@ -168,16 +145,8 @@ class MSFC(FeatureCodec):
 
         The code has values in [-1, 1], and the fused level's size.
         """
-        maps = []
-        for level in self.levels:
-            if level not in pyramid:
-                raise ValueError(f'the pyramid has no level {level}')
-            if pyramid[level].shape[1] != self.channels:
-                raise ValueError(
-                    f'level {level} has {pyramid[level].shape[1]} channels, '
-                    f'the codec {self.channels}'
-                )
-            maps.append(pyramid[level])
+        self.check_pyramid(pyramid)
+        maps = [pyramid[level] for level in self.levels]
         height, width = pyramid[self.settings.fused_level].shape[-2:]
         code: Tensor = self.analysis(maps, (height, width))
         return code
@@ -189,13 +158,7 @@ class MSFC(FeatureCodec):
             ValueError: if the code does not have C' channels, a level's size is missing, or that
                 of ``p6`` is not half the last one's, rounded up.
         """
-        if code.shape[1] != self.code_channels:
-            raise ValueError(
-                f'the code has {code.shape[1]} channels, the codec {self.code_channels}'
-            )
-        missing = [level for level in self.levels if level not in sizes]
-        if missing:
-            raise ValueError(f'no size for level {", ".join(missing)}')
+        self.check_code(code, sizes)
         wanted = [sizes[level] for level in self.levels]
         maps = self.synthesis(code, wanted)
         pooled = (maps[-1].shape[-2], maps[-1].shape[-1])

@@ -179,17 +179,13 @@ def compare_baselines(
         reference=plain.identity, encoders=codec_versions(),
     )
     comparison = _Comparison(methods, measured, len(points))
-    tables, envelopes, over_range = (
-        comparison.tables(), comparison.envelopes(), comparison.over_range()
-    )
+    found = comparison.found()
     about = {
         **data.describe(settings.notes),
         'models': [coded.describe()],
         'reference_detector': plain.describe(),
         'encoders': encoders,
-        'equal_precision': tables,
-        'over_range': over_range,
-        'envelope': envelopes,
+        **found,
         'not_measured': dict(image_codecs.missing),
     }
     write_measurements(output / 'baselines.json', measured, measured[0], about)
@@ -197,8 +193,8 @@ def compare_baselines(
     not_drawn = comparison.plot(output, label, options.floor)
     return BaselinesResult(
         f'{model} on {settings.data.name}/{settings.split}', tuple(measured[: 1 + len(points)]),
-        tuple(settings.notes), output, tuple(tables), tuple(envelopes['mask_map']),
-        tuple(over_range), tuple(not_drawn),
+        tuple(settings.notes), output, tuple(found['equal_precision']),
+        tuple(found['envelope']['mask_map']), tuple(found['over_range']), tuple(not_drawn),
     )
 
 
@@ -246,26 +242,22 @@ class _Comparison:
         self._uncompressed, *rest = measured
         self._points = rest[:points]
 
-    def tables(self) -> list[dict[str, Any]]:
-        """Return the bytes at equal box and mask precision."""
-        return [
-            row
-            for name in PANELS
-            for row in equal_precision_table(self._methods, self._points, self._by_name, name)
-        ]
+    def found(self) -> dict[str, Any]:
+        """Return what the measurements say, by box and by mask mAP; JSON-serialisable.
 
-    def over_range(self) -> list[dict[str, Any]]:
-        """Return the ratio of bytes over all precisions in common with the codec."""
-        return [
-            row
-            for name in PANELS
-            for row in range_table(self._methods, self._points, self._by_name, name)
-        ]
-
-    def envelopes(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the best image codec and setting for its bytes, by box and by mask mAP."""
+        ``equal_precision``: the bytes at equal precision; ``over_range``: the ratio of bytes over
+        all precisions in common with the codec; ``envelope``: by measure, the best image codec
+        and setting for its bytes.
+        """
+        compared = (self._methods, self._points, self._by_name)
         images = [method for method in self._methods if method.name != PAPER_BASELINE]
-        return {name: envelope(images, self._by_name, name) for name in PANELS}
+        return {
+            'equal_precision': [
+                row for name in PANELS for row in equal_precision_table(*compared, name)
+            ],
+            'over_range': [row for name in PANELS for row in range_table(*compared, name)],
+            'envelope': {name: envelope(images, self._by_name, name) for name in PANELS},
+        }
 
     def plot(self, output: Path, label: str, floor: float) -> list[str]:
         """Draw precision over BPFE and over bytes; return what is left out, in words.
