@@ -557,6 +557,15 @@ class TestParts:
         assert not model.get_submodule('codec.analysis.encoder.norm').training
         assert all(p.requires_grad for p in model.parameters())
 
+    def test_named_parameters_stay_as_they_are(self, plan):
+        model = build_model(load_experiment(plan), CLASS_NAMES)
+        stage = 'detector.model.backbone.body.layer1'
+        prepare(model, Step('s', 'all', 1, freeze=[stage]))
+        for name, parameter in model.named_parameters():
+            assert parameter.requires_grad != name.startswith(stage)
+        with pytest.raises(ValueError, match="step s: freeze: no parameter begins with 'body'"):
+            prepare(model, Step('s', 'all', 1, freeze=['body']))
+
     def test_feature_distance_is_relative_to_the_variance_of_a_level(self):
         goal = {'p2': torch.randn(2, 3, 8, 8), 'p3': 10 * torch.randn(2, 3, 4, 4)}
         means = {level: torch.full_like(x, float(x.mean())) for level, x in goal.items()}
@@ -856,6 +865,7 @@ class TestExperiment:
         ({'optimizer': 'adam'}, "optimizer is 'adam', not one of"),
         ({'momentum': 1.0}, 'momentum must be in'),
         ({'freeze_norms': 1}, 'freeze_norms is 1, not true or false'),
+        ({'freeze': 'layer1'}, "freeze is 'layer1', not a list of names"),
         ({'name': '../x'}, 'cannot be the name of a folder'),
         ({'epochs': 3}, r"unknown keys \['epochs'\]"),
     ])

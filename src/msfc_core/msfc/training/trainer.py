@@ -128,6 +128,9 @@ def prepare(model: SplitModel, step: Step) -> None:
     """Set what a step trains, and the modes of all modules.
 
     Frozen batch norm layers use their running statistics and keep them.
+
+    Raises:
+        ValueError: the step freezes parameters that there are none of.
     """
     model.train()
     trained: dict[str, nn.Module] = {
@@ -136,6 +139,12 @@ def prepare(model: SplitModel, step: Step) -> None:
     }
     model.requires_grad_(False)
     trained[step.trains].requires_grad_(True)
+    for start in step.freeze:
+        parameters = [p for name, p in model.named_parameters() if name.startswith(start)]
+        if not parameters:
+            raise ValueError(f'step {step.name}: freeze: no parameter begins with {start!r}')
+        for parameter in parameters:
+            parameter.requires_grad_(False)
     if step.objective == 'distill':
         model.detector.eval()  # its answers are the goal
     frozen = [model.detector] if step.trains in ('codec', 'encoder') else []
