@@ -18,6 +18,7 @@ def export_model(
     figures: Path | None = None,
     note: str = '',
     detector_only: bool = False,
+    detector_from: str | None = None,
 ) -> str:
     """Write a model in half precision.
 
@@ -28,14 +29,19 @@ def export_model(
         figures: JSON of ``msfc evaluate``, kept with the model.
         note: what the model is and how it was made.
         detector_only: leave the codec out, as after the first step.
+        detector_from: leave the detector out: it is that of this model, a shipped one or one in a
+            folder beside ``destination``, see :func:`msfc.model_file.save_model`.
 
     Returns:
         The fingerprint of what was written.
 
     Raises:
         OSError: a file is missing or cannot be written.
-        ValueError: the source would be overwritten, or something is not what it should be.
+        ValueError: nothing would be left, the source would be overwritten, or something is not
+            what it should be.
     """
+    if detector_only and detector_from is not None:
+        raise ValueError('a detector alone cannot leave its detector out')
     if destination.is_dir() and Path(source).is_dir() and destination.samefile(source):
         raise ValueError(f'{destination} would be overwritten: choose another destination')
     check_output_folder(destination)
@@ -47,7 +53,7 @@ def export_model(
         model = SplitModel(model.detector)
     if rate is not None:
         model.rate = model.require_codec().coder().check_rate(rate)
-    return save_model(model, destination, half=True, extra=extra)
+    return save_model(model, destination, half=True, extra=extra, detector_from=detector_from)
 
 
 def _read_json(path: Path) -> Any:

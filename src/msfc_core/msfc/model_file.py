@@ -11,11 +11,16 @@
 ``rate``           the default rate, one that the codec's coder knows; 0 without a codec
 ``fingerprint``    of the stored weights, see :func:`msfc.model.compute_fingerprint`
 ``weights_sha256`` of ``model.safetensors``
+``detector_from``  only where ``model.safetensors`` lacks the detector's weights, as they are those
+                   of another model: ``model``, its name, and ``weights_sha256``, as that model's
 ``extra``          whatever its maker wants to say: training data, commands, figures
 ================== ==============================================================================
 
-Neither file can make the reader run code. Files of version 1 are read as well; their fingerprint
-is taken anew, as names belong to it.
+The other model is the folder of that name beside this one, or the shipped model of that name, and
+has a detector of its own. All else, the fingerprint included, is as if its weights were here.
+
+Neither file can make the reader run code, or read files elsewhere. Files of version 1 are read as
+well; their fingerprint is taken anew, as names belong to it.
 """
 
 from __future__ import annotations
@@ -51,6 +56,12 @@ ZOO = Path(__file__).parent / 'zoo'
 
 HALF_MAX = torch.finfo(torch.float16).max
 
+DETECTOR_PREFIX = 'detector.'
+"""What the names of the detector's tensors begin with."""
+
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,99}')
+"""Names of shipped models, and of folders that a model may share a detector with."""
+
 _TYPES: dict[str, tuple[type, ...]] = {
     'detector': (dict,),
     'codec': (dict, type(None)),
@@ -77,6 +88,7 @@ def save_model(
     *,
     half: bool = True,
     extra: Mapping[str, Any] | None = None,
+    detector_from: str | os.PathLike[str] | None = None,
 ) -> str:
     """Write a model.
 
@@ -86,10 +98,16 @@ def save_model(
         half: store matrices and kernels in half precision. Vectors (offsets, norm statistics)
             stay in single precision, as does what half precision cannot hold.
         extra: JSON-serialisable remarks, such as training data and commands.
+        detector_from: a model whose detector has the same stored weights, by name if it is
+            shipped or as the folder beside ``directory``: they are not written again.
 
     Returns:
         The fingerprint of the stored model. It is the loaded model's; that of ``model`` itself
         differs from it unless its weights are half-precision numbers already.
+
+    Raises:
+        ModelFileError: ``detector_from`` has other weights, or would not be found again.
+        OSError: it cannot be written; an earlier model is as it was.
     """
     directory = Path(directory)
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
@@ -102,9 +120,18 @@ def save_model(
         'rate': model.rate,
         'fingerprint': fingerprint,
         'weights_sha256': '',
-        'extra': dict(extra or {}),
     }
+    if detector_from is not None:
+        description['detector_from'] = _share_detector(tensors, _find(detector_from), directory)
+        tensors = {k: x for k, x in tensors.items() if not k.startswith(DETECTOR_PREFIX)}
+    description['extra'] = dict(extra or {})
     json.dumps(description)  # Fails before anything is written.
+    _write(directory, tensors, description)
+    return fingerprint
+
+
+def _write(directory: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Write both files, and the digest of the one into the other."""
     directory.mkdir(parents=True, exist_ok=True)
     # Whoever reads in between, or after a kill, finds a digest that does not fit, not a mixture.
     # Both are written before either takes its place: a full disk leaves an earlier model whole.
@@ -120,7 +147,6 @@ def save_model(
             described.write_text(f'{text}\n', encoding='utf-8')
             os.replace(partial, weights)
             os.replace(described, directory / DESCRIPTION_FILE)
-    return fingerprint
 
 
 def describe_model(path_or_name: str | os.PathLike[str] = DEFAULT_MODEL) -> dict[str, Any]:
@@ -133,6 +159,17 @@ def describe_model(path_or_name: str | os.PathLike[str] = DEFAULT_MODEL) -> dict
         ModelFileError: if it is missing, foreign or damaged.
     """
     return _describe(_find(path_or_name))
+
+
+def stored_weights(description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a model's stored weights, with that of a shared detector behind it.
+
+    Args:
+        description: of :func:`describe_model`.
+    """
+    shared = description.get('detector_from')
+    own: str = description['weights_sha256']
+    return f'{own} {shared["weights_sha256"]}' if shared else own
 
 
 def load_model(
@@ -169,7 +206,7 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
     """Return the directory of a model."""
     name = os.fspath(path_or_name)
     path = Path(name)
-    shipped_name = re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', name) and (ZOO / name).is_dir()
+    shipped_name = _NAME.fullmatch(name) and (ZOO / name).is_dir()
     # A folder of that name, such as one with data, does not hide a shipped model.
     if name and path.is_dir() and ((path / DESCRIPTION_FILE).exists() or not shipped_name):
         return path
@@ -218,7 +255,84 @@ def _read_description(path: Path) -> dict[str, Any]:
             raise ModelFileError(f'{path}: {key!r} is a {type(description[key]).__name__}')
     if not is_fingerprint(description['fingerprint']):
         raise ModelFileError(f'{path}: the fingerprint is not 16 hexadecimal digits')
+    if description.get('detector_from') is not None:
+        _check_reference(description['detector_from'], path)
     return description
+
+
+def _check_reference(reference: Any, path: Path) -> None:
+    """Refuse what does not name another model and its weights, or leads elsewhere."""
+    if not isinstance(reference, dict) or reference.keys() != {'model', 'weights_sha256'}:
+        raise ModelFileError(f"{path}: 'detector_from' does not have a model and weights_sha256")
+    name, digest = reference['model'], reference['weights_sha256']
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ModelFileError(
+            f"{path}: 'detector_from' must have the plain name of a folder, not {name!r:.120}"
+        )
+    if not isinstance(digest, str) or not re.fullmatch('[0-9a-f]{64}', digest):
+        raise ModelFileError(f"{path}: 'detector_from' has no SHA-256 of weights")
+
+
+def _find_detector(reference: Mapping[str, str], directory: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of the model whose detector a model has, and its description."""
+    name, digest = reference['model'], reference['weights_sha256']
+    beside = directory.resolve().parent / name
+    found = [place for place in (beside, ZOO / name) if (place / DESCRIPTION_FILE).is_file()]
+    for place in found:
+        description = _read_description(place / DESCRIPTION_FILE)
+        if description.get('detector_from') is not None:
+            raise ModelFileError(
+                f'{directory} has the detector of {place}, which has none of its own'
+            )
+        if description['weights_sha256'] == digest:
+            return place, description
+    if found:
+        raise ModelFileError(
+            f'{directory} has the detector of {name!r} with weights of SHA-256 {digest[:12]}…, '
+            f'but {found[0]} has others: put the one that it was made with at {beside}'
+        )
+    raise ModelFileError(
+        f'{directory} has the detector of {name!r}, which is no shipped model: put its folder '
+        f'at {beside}'
+    )
+
+
+def _share_detector(
+    tensors: Mapping[str, Tensor], source: Path, directory: Path
+) -> dict[str, str]:
+    """Return how a model in a directory names another model that has the same detector.
+
+    Args:
+        tensors: the model's, as they would be stored.
+        source: folder of the other model.
+        directory: that the model will be in.
+
+    Raises:
+        ModelFileError: if the weights differ, or it would not be found from there.
+    """
+    name = source.resolve().name
+    if directory.resolve() == source.resolve():
+        raise ModelFileError(f'{directory} cannot have its detector from itself')
+    digest = _read_description(source / DESCRIPTION_FILE)['weights_sha256']
+    reference = {'model': name, 'weights_sha256': digest}
+    _check_reference(reference, directory / DESCRIPTION_FILE)
+    own = {k: x for k, x in tensors.items() if k.startswith(DETECTOR_PREFIX)}
+    other = _read_detector(reference, directory)
+    different = own.keys() ^ other.keys()
+    different |= {k for k in own.keys() & other.keys() if not _same_bits(own[k], other[k])}
+    if different:
+        raise ModelFileError(
+            f'the detector is not that of {source}: {_enumerate(different)} differ; store it '
+            'whole, without detector_from'
+        )
+    return reference
+
+
+def _same_bits(x: Tensor, y: Tensor) -> bool:
+    """Return whether two stored tensors are the same in single precision, to the bit."""
+    if x.is_floating_point() and y.is_floating_point():
+        x, y = x.float().view(torch.int32), y.float().view(torch.int32)
+    return torch.equal(x, y)
 
 
 def _build(description: Mapping[str, Any], directory: Path) -> SplitModel:
@@ -240,7 +354,29 @@ def _build(description: Mapping[str, Any], directory: Path) -> SplitModel:
 
 
 def _read_weights(description: Mapping[str, Any], directory: Path) -> dict[str, Tensor]:
-    """Read the described tensors, by today's names."""
+    """Read a model's tensors, by today's names, those of a shared detector too."""
+    tensors = _read_file(description, directory)
+    reference = description.get('detector_from')
+    if reference is None:
+        return tensors
+    inside = [name for name in tensors if name.startswith(DETECTOR_PREFIX)]
+    if inside:
+        raise ModelFileError(
+            f'{directory} has a detector besides that of {reference["model"]!r}: '
+            f'{_enumerate(inside)}'
+        )
+    return {**tensors, **_read_detector(reference, directory)}
+
+
+def _read_detector(reference: Mapping[str, str], directory: Path) -> dict[str, Tensor]:
+    """Read the tensors of the detector that a model in this directory shares."""
+    place, description = _find_detector(reference, directory)
+    tensors = _read_file(description, place)
+    return {name: x for name, x in tensors.items() if name.startswith(DETECTOR_PREFIX)}
+
+
+def _read_file(description: Mapping[str, Any], directory: Path) -> dict[str, Tensor]:
+    """Read the tensors of a model's file, by today's names."""
     path = directory / WEIGHTS_FILE
     if not path.is_file():
         raise ModelFileError(f'{directory} has no {WEIGHTS_FILE}')

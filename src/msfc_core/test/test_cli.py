@@ -122,6 +122,15 @@ def test_a_trained_model_is_measured_exported_and_described(trained, data, tmp_p
     assert status == 0, output
     assert load_model(alone).codec is None
 
+    status, output = run(
+        'export', run_folder / 'msfc', tmp_path / 'codec', '--bits', 8, '--detector-from', alone
+    )
+    assert status == 0, output
+    assert output.strip() == model.fingerprint == load_model(tmp_path / 'codec').fingerprint
+    assert (tmp_path / 'codec' / 'model.safetensors').stat().st_size < size / 2
+    status, output = run('info', tmp_path / 'codec')
+    assert json.loads(output)['detector_from']['model'] == 'alone'
+
     status, output = run('info', shipped)
     assert status == 0
     described = json.loads(output)
@@ -186,6 +195,14 @@ class TestErrors:
             tmp_path / 'half.json',
         )
         assert_refused('would be overwritten', 'export', model, model)
+        assert_refused(
+            'cannot leave its detector out', 'export', model, tmp_path / 'a', '--detector-only',
+            '--detector-from', 'tabletop_detector',
+        )
+        assert_refused(
+            'the detector is not that of .*tabletop_detector', 'export', model, tmp_path / 'a',
+            '--detector-from', 'tabletop_detector',
+        )
         assert not (tmp_path / 'a').exists()
         assert_refused('has no model.json', 'info', tmp_path)
         assert_refused(r'\[/x\]', 'info', '[/x]')

@@ -26,6 +26,7 @@ from msfc.model_file import (
     load_model,
     save_model,
     shipped_models,
+    stored_weights,
 )
 from tiny import CHANNELS, CODE_CHANNELS, build_tiny, tiny_model
 
@@ -304,6 +305,152 @@ def test_refusals(saved: Path, damage: Callable[[Path], object], words: str) -> 
         load_model(saved)
     assert re.search(words, str(caught.value))
     assert str(saved) in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.fixture
+def sharing(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the directory of a model whose detector is that of the model beside it."""
+    monkeypatch.setattr(model_file, 'ZOO', saved.parent / 'zoo')
+    save_model(tiny_model(rate=4), saved.parent / 'shares', extra=EXTRA, detector_from=saved)
+    return saved.parent / 'shares'
+
+
+@pytest.mark.parametrize('half', [True, False])
+def test_a_shared_detector_is_as_if_it_were_inside(tmp_path: Path, half: bool) -> None:
+    model = tiny_model(seed=1)
+    save_model(SplitModel(model.detector), tmp_path / 'detector', half=half)
+    whole = save_model(model, tmp_path / 'whole', half=half)
+    shared = save_model(
+        model, tmp_path / 'shared', half=half, detector_from=tmp_path / 'detector'
+    )
+    assert shared == whole == describe_model(tmp_path / 'shared')['fingerprint']
+    loaded, expected = load_model(tmp_path / 'shared'), load_model(tmp_path / 'whole')
+    assert loaded.fingerprint == whole
+    assert loaded.config() == expected.config()
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    stored = load_file(tmp_path / 'shared' / 'model.safetensors')
+    assert all(name.startswith('codec.') for name in stored)
+
+
+def test_a_shared_detector_may_be_stored_in_another_precision(tmp_path: Path) -> None:
+    model = tiny_model(seed=1)
+    save_model(SplitModel(model.detector), tmp_path / 'single', half=False)
+    with pytest.raises(ModelFileError, match=r'detector is not that of .*single: detector'):
+        save_model(model, tmp_path / 'shared', detector_from=tmp_path / 'single')
+    assert not (tmp_path / 'shared').exists()
+    save_model(SplitModel(model.detector), tmp_path / 'half')
+    rounded = SplitModel(load_model(tmp_path / 'half').detector, model.codec)
+    fingerprint = save_model(
+        rounded, tmp_path / 'shared', half=False, detector_from=tmp_path / 'half'
+    )
+    assert load_model(tmp_path / 'shared').fingerprint == fingerprint == rounded.fingerprint
+
+
+def test_a_shared_detector_is_described(saved: Path, sharing: Path) -> None:
+    description = describe_model(sharing)
+    digest = describe_model(saved)['weights_sha256']
+    assert description['detector_from'] == {'model': 'good', 'weights_sha256': digest}
+    assert description['detector'] == describe_model(saved)['detector']
+    assert stored_weights(description) == f'{description["weights_sha256"]} {digest}'
+    assert stored_weights(describe_model(saved)) == digest
+
+
+def test_a_shared_detector_is_that_of_a_shipped_model(
+    saved: Path, sharing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = tmp_path / 'elsewhere' / 'model'
+    sharing.rename(tmp_path / 'model')
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'model').rename(away)
+    with pytest.raises(ModelFileError, match=f'put its folder at {away.parent}/good'):
+        load_model(away)
+    monkeypatch.setattr(model_file, 'ZOO', saved.parent)
+    fingerprint = load_model(away).fingerprint
+    # A folder beside it that was made otherwise does not stand in the way.
+    save_model(tiny_model(seed=5), away.parent / 'good')
+    assert load_model(away).fingerprint == fingerprint
+    monkeypatch.chdir(away)
+    assert load_model('.').fingerprint == fingerprint
+    assert save_model(load_model('.'), '.', detector_from='good') == fingerprint
+
+
+def test_what_shares_no_detector(saved: Path, sharing: Path) -> None:
+    with pytest.raises(ModelFileError, match=r'detector is not that of .*: detector\.backbone'):
+        save_model(tiny_model(seed=5), sharing, detector_from=saved)
+    model = load_model(sharing)
+    with pytest.raises(ModelFileError, match='cannot have its detector from itself'):
+        save_model(model, saved, detector_from=saved)
+    with pytest.raises(ModelFileError, match='which has none of its own'):
+        save_model(model, sharing.parent / 'third', detector_from=sharing)
+    with pytest.raises(ModelFileError, match=r'put its folder at .*elsewhere/good'):
+        save_model(model, sharing.parent / 'elsewhere' / 'model', detector_from=saved)
+    with pytest.raises(ModelFileError, match='no directory and no shipped model'):
+        save_model(model, sharing, detector_from='better')
+    odd = saved.rename(saved.with_name('two words'))
+    with pytest.raises(ModelFileError, match='the plain name of a folder'):
+        save_model(model, sharing, detector_from=odd)
+
+
+def shared(**changes: Any) -> Callable[[Path], object]:
+    """Return a damage: the shared detector is said to be another."""
+    return lambda directory: edit(
+        directory, lambda description: description['detector_from'].update(changes)
+    )
+
+
+def at_the_other(damage: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Return a damage of the model whose detector is shared."""
+    return lambda directory: damage(directory.parent / 'good')
+
+
+NO_PLAIN_NAME = 'must have the plain name of a folder'
+
+
+@pytest.mark.parametrize(
+    ('damage', 'words'),
+    [
+        *(
+            (shared(model=name), NO_PLAIN_NAME)
+            for name in (
+                '../good', '..', '.', '', '/etc', 'a/b', '~', 'good/', 'good\n', 'x' * 101, 7,
+                None, ['good'],
+            )
+        ),
+        (shared(weights_sha256='../good'), 'no SHA-256 of weights'),
+        (shared(weights_sha256=None), 'no SHA-256 of weights'),
+        (shared(url='https://example.org'), 'does not have a model and weights_sha256'),
+        (describe(detector_from='good'), 'does not have a model and weights_sha256'),
+        (describe(detector_from={'model': 'good'}), 'does not have a model and weights_sha256'),
+        (describe(detector_from=None), 'lacks tensors: detector.'),
+        (shared(model='better'), "detector of 'better', which is no shipped model: put its"),
+        (shared(model='shares'), 'which has none of its own'),
+        (shared(weights_sha256='0' * 64), 'SHA-256 0{12}…, but .*good has others: put the one'),
+        (at_the_other(remove('model.json')), "'good', which is no shipped model: put its folder"),
+        (at_the_other(remove('model.safetensors')), 'good has no model.safetensors'),
+        (at_the_other(flip), 'good/model.safetensors is damaged'),
+        (
+            at_the_other(tensors(lambda x: x['detector.head.bias'].add_(1))),
+            'good has others: put the one that it was made with at',
+        ),
+        (at_the_other(describe(detector_from={'model': 'shares', 'weights_sha256': '0' * 64})),
+         'which has none of its own'),
+        (
+            tensors(lambda x: x.update({'detector.head.bias': torch.ones(10)})),
+            "has a detector besides that of 'good': detector.head.bias",
+        ),
+        (tensors(lambda x: x.pop('codec.synthesis.decoder.conv.bias')), 'lacks tensors: codec.'),
+    ],
+)
+def test_refusals_of_a_shared_detector(
+    sharing: Path, damage: Callable[[Path], object], words: str
+) -> None:
+    damage(sharing)
+    with pytest.raises(ModelFileError) as caught:
+        load_model(sharing)
+    assert re.search(words, str(caught.value))
+    assert str(sharing.parent) in str(caught.value)
     assert '\n' not in str(caught.value)
 
 

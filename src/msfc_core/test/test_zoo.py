@@ -1,4 +1,4 @@
-"""The shipped detector on images in which there is nothing to detect."""
+"""The shipped detector: shared with a codec, and on images in which there is nothing to detect."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from msfc.codecs.base import build_codec
 from msfc.data import Example
-from msfc.model_file import load_model
+from msfc.model import SplitModel
+from msfc.model_file import load_model, save_model
 from msfc.simulation.camera_model import CameraModel
 from msfc.training.augmentation import with_fault
 from msfc.types import Targets
@@ -24,6 +26,18 @@ CONFIDENT = 0.5
 @pytest.fixture(scope='module')
 def model():
     return load_model('tabletop_detector').eval()
+
+
+def test_a_codec_is_stored_without_the_shipped_detector(model, tmp_path):
+    codec = build_codec({'type': 'learned', 'channels': model.detector.feature_channels})
+    fingerprint = save_model(
+        SplitModel(model.detector, codec), tmp_path, detector_from='tabletop_detector'
+    )
+    loaded = load_model(tmp_path)
+    assert loaded.fingerprint == fingerprint
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert (tmp_path / 'model.safetensors').stat().st_size < 30_000_000
 
 
 def flat(level):

@@ -26,9 +26,17 @@ def export(
     detector_only: Annotated[
         bool, typer.Option('--detector-only', help='Leave the codec out, as after the first step.')
     ] = False,
+    detector_from: Annotated[
+        str | None,
+        typer.Option(metavar='MODEL',
+                     help='Leave the detector out: it is that of MODEL, to the bit. A shipped '
+                          'model, or one in a folder beside DESTINATION.'),
+    ] = None,
 ) -> None:
     """Write a model in half precision, for shipping; prints its fingerprint."""
     with report_errors():
         from msfc.export import export_model
 
-        console.print(export_model(source, destination, rate, figures, note, detector_only))
+        console.print(export_model(
+            source, destination, rate, figures, note, detector_only, detector_from
+        ))

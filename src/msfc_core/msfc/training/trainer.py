@@ -29,7 +29,7 @@ from msfc.evaluation.versions import library_versions
 from msfc.files import ProcessLock, write_atomically
 from msfc.journal import Journal
 from msfc.model import SplitModel
-from msfc.model_file import describe_model, load_model, save_model
+from msfc.model_file import describe_model, load_model, save_model, stored_weights
 from msfc.progress import TrainingProgress
 from msfc.training.batches import Batch, TrainingBatches, iteration_seed
 from msfc.training.checkpoint import (
@@ -379,7 +379,7 @@ class Trainer:
         for name in ('start_from', 'codec_from'):
             path = getattr(self.experiment, name)
             if path:
-                sources[name.replace('_from', '')] = str(describe_model(path)['weights_sha256'])
+                sources[name.replace('_from', '')] = stored_weights(describe_model(path))
         return sources
 
     def _check_sources(self, there: Any, where: Path) -> None:
