@@ -22,7 +22,9 @@ sys.meta_path.insert(0, NoTorch())
 """
 
 WIRE = [f'msfc.wire.{module.name}' for module in pkgutil.iter_modules(msfc.wire.__path__)]
-EDGE = ['msfc.pipeline.edge', 'msfc.pipeline.edge_network', 'msfc.pipeline.stopwatch']
+EDGE = [
+    f'msfc.pipeline.{name}' for name in ('edge', 'edge_network', 'rate_control', 'stopwatch')
+]
 
 
 def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:

@@ -8,14 +8,125 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from msfc.pipeline.edge_network import EdgeNetwork
+from msfc.pipeline.edge_network import EdgeNetwork, EdgeOutput
 from msfc.pipeline.stopwatch import Stopwatch
-from msfc.wire.coder import PayloadCoder
+from msfc.types import Size
+from msfc.wire.coder import CodeShape, PayloadCoder
 from msfc.wire.packet import FeaturePacket
+
+
+class EdgeFrame:
+    """The code of one image, and the payloads made of it: one for a rate, written when asked for.
+
+    Args:
+        output: what the network made of the image.
+        image_size: height and width of the image in pixels.
+        coder: makes bytes of the code.
+        fingerprint: of the model whose decoder is needed.
+    """
+
+    def __init__(
+        self, output: EdgeOutput, image_size: Size, coder: PayloadCoder, fingerprint: str
+    ) -> None:
+        self.output = output
+        self.image_size = image_size
+        self._coder = coder
+        self._fingerprint = fingerprint
+        self._payloads: dict[int, bytes] = {}
+        self._pack_time = 0.0
+
+    @property
+    def code_shape(self) -> CodeShape:
+        """Channels, height and width in cells of the code."""
+        channels, height, width = self.output.code.shape
+        return channels, height, width
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether a payload's length is known before it is written."""
+        return self._coder.fixed_length
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The rates whose payloads have been written, in that order."""
+        return tuple(self._payloads)
+
+    def expected_bytes(self, rate: int) -> float:
+        """Return the length that payloads of this size and rate usually have.
+
+        Raises:
+            ValueError: if the rate is unknown.
+        """
+        return self._coder.expected_bytes(self.code_shape, rate)
+
+    def payload_bytes(self, rate: int) -> int:
+        """Return the length of this code's payload: exact, so that it may have to be written.
+
+        Raises:
+            ValueError: if the rate is unknown.
+            PacketError: if the network gave values that are not numbers.
+        """
+        if self.fixed_length:
+            return int(self.expected_bytes(rate))
+        return len(self.payload(rate))
+
+    def payload(self, rate: int) -> bytes:
+        """Return the payload of a rate, the same one whenever it is asked for.
+
+        Raises:
+            ValueError: if the rate is unknown.
+            PacketError: if the network gave values that are not numbers.
+        """
+        payload = self._payloads.get(rate)
+        if payload is None:
+            watch = Stopwatch()
+            payload = self._payloads[rate] = self._coder.write(self.output.code, rate)
+            self._pack_time += watch.lap()
+        return payload
+
+    def packet(self, rate: int, sequence: int = 0) -> FeaturePacket:
+        """Return the packet of a rate; its ``pack_time`` is that of all payloads written so far.
+
+        Args:
+            rate: one that the coder knows.
+            sequence: number of the frame, taken modulo 2**32.
+
+        Raises:
+            ValueError: if the rate is unknown.
+            PacketError: if the network gave values that are not numbers.
+        """
+        data = self.payload(rate)
+        channels, height, width = self.code_shape
+        durations = self.output.durations
+        valid, padded = self.output.sizes.valid[0], self.output.sizes.padded
+        return FeaturePacket(
+            sequence=sequence % 2**32,
+            reference=0,
+            image_height=self.image_size[0],
+            image_width=self.image_size[1],
+            valid_height=valid[0],
+            valid_width=valid[1],
+            padded_height=padded[0],
+            padded_width=padded[1],
+            channels=channels,
+            feature_height=height,
+            feature_width=width,
+            rate=rate,
+            coding=self._coder.coding,
+            model=self._fingerprint,
+            preprocess_time=_float32(durations['preprocess']),
+            backbone_time=_float32(durations['backbone']),
+            encode_time=_float32(durations['encode']),
+            pack_time=_float32(self._pack_time),
+            data=data,
+        )
 
 
 class EdgePipeline:
     """Camera image to packet; :func:`msfc.pipeline.torch_network.edge_pipeline` makes a model's.
+
+    :meth:`analyse` runs the network, and the :class:`EdgeFrame` that it gives has a packet for any
+    rate; :meth:`encode` does both at :attr:`rate`.
 
     Args:
         network: gives the code of an image.
@@ -54,6 +165,20 @@ class EdgePipeline:
     def rate(self, rate: int) -> None:
         self._rate = self._coder.check_rate(rate)
 
+    def analyse(self, image: NDArray[np.uint8]) -> EdgeFrame:
+        """Run the network on one image; nothing is coded yet.
+
+        Args:
+            image: H x W x 3, uint8, BGR; any strides, may be read-only.
+
+        Raises:
+            ValueError: if the image is of another kind or empty.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f'an image is H x W x 3 uint8, got {image.shape} {image.dtype}')
+        size = (image.shape[0], image.shape[1])
+        return EdgeFrame(self._network(image), size, self._coder, self._fingerprint)
+
     def encode(self, image: NDArray[np.uint8], sequence: int = 0) -> FeaturePacket:
         """Compress one image.
 
@@ -66,36 +191,7 @@ class EdgePipeline:
             PacketError: if the network gives values that are not numbers.
         """
         rate = self._rate
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(f'an image is H x W x 3 uint8, got {image.shape} {image.dtype}')
-        output = self._network(image)
-        watch = Stopwatch()
-        data = self._coder.write(output.code, rate)
-        pack_time = watch.lap()
-
-        channels, height, width = output.code.shape
-        valid, padded = output.sizes.valid[0], output.sizes.padded
-        return FeaturePacket(
-            sequence=sequence % 2**32,
-            reference=0,
-            image_height=image.shape[0],
-            image_width=image.shape[1],
-            valid_height=valid[0],
-            valid_width=valid[1],
-            padded_height=padded[0],
-            padded_width=padded[1],
-            channels=channels,
-            feature_height=height,
-            feature_width=width,
-            rate=rate,
-            coding=self._coder.coding,
-            model=self._fingerprint,
-            preprocess_time=_float32(output.durations['preprocess']),
-            backbone_time=_float32(output.durations['backbone']),
-            encode_time=_float32(output.durations['encode']),
-            pack_time=_float32(pack_time),
-            data=data,
-        )
+        return self.analyse(image).packet(rate, sequence)
 
 
 def _float32(seconds: float) -> float:

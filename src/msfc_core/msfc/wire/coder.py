@@ -27,11 +27,14 @@ class PayloadCoder(ABC):
         coding: the number of the coding in packets.
         rates: the rates that it knows, cheapest first; what one means is the coding's.
         uses_references: whether a payload may be coded against an earlier frame's code.
+        fixed_length: whether all payloads of one shape and rate have one length, which
+            :meth:`expected_bytes` then gives exactly.
     """
 
     coding: ClassVar[int]
     rates: tuple[int, ...]
     uses_references: ClassVar[bool] = False
+    fixed_length: ClassVar[bool] = False
 
     @abstractmethod
     def write(self, code: Code, rate: int, reference: Code | None = None) -> bytes:

@@ -23,6 +23,7 @@ class PackedCoder(PayloadCoder):
     """
 
     coding: ClassVar[int] = 0
+    fixed_length: ClassVar[bool] = True
     rates = BIT_DEPTHS
 
     def write(self, code: Code, rate: int, reference: Code | None = None) -> bytes:
