@@ -34,8 +34,9 @@ import harness
 from msfc.bags.conversion import features_message
 from msfc.bags.definitions import FEATURES, serialize, typestore
 from msfc.bags.writing import BagWriter
-from msfc.model_file import DEFAULT_MODEL, load_model
+from msfc.model_file import load_model
 from msfc.pipeline.torch_network import edge_pipeline
+from msfc.zoo import DEFAULT_MODEL
 
 Picture = NDArray[np.uint8]
 

@@ -1,6 +1,6 @@
 """Counts what models are sure of in images of cameras at fault and of empty tables.
 
-    python benchmarks/camera_faults.py tabletop tabletop_detector --data datasets/tabletop
+    python benchmarks/camera_faults.py tabletop_msfc tabletop_detector --data datasets/tabletop
 
 Even images, validation images with each fault that training knows (msfc.training.augmentation), by
 seeds of their own, and tables without objects.

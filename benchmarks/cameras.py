@@ -33,9 +33,10 @@ from rich.table import Table
 from std_msgs.msg import Header
 
 import harness
-from msfc.model_file import DEFAULT_MODEL, load_model
+from msfc.model_file import load_model
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.packet import FeaturePacket
+from msfc.zoo import DEFAULT_MODEL
 from msfc_demo.processes import NodeError
 from msfc_ros.messages import packet_to_message
 

@@ -2,7 +2,7 @@
 
 In one process, frame by frame in turn, on the frames of the demo's clip:
 
-* `tabletop`, the shipped model: ResNet-18, 128 channels, 240 x 320 pixels;
+* the shipped default model or another: ResNet-18, 128 channels, 240 x 320 pixels;
 * the paper's sizes with random weights, which take as long as trained ones: ResNet-50, 256
   channels, C' = 64, short edge 800; or, with `--codec learned`, those of the learned codec, whose
   random weights have every symbol written, which is the most that the range coder can take.
@@ -34,9 +34,10 @@ from msfc.codecs.learned import LearnedCodec, LearnedConfig
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
-from msfc.model_file import DEFAULT_MODEL, load_model
+from msfc.model_file import load_model
 from msfc.pipeline.edge import EdgePipeline
 from msfc.pipeline.torch_network import edge_pipeline
+from msfc.zoo import DEFAULT_MODEL
 
 GOALS = {('msfc', 'demo'): 0.03, ('msfc', 'paper'): 0.03, ('learned', 'demo'): 0.15,
          ('learned', 'paper'): 0.05}  # fmt: skip

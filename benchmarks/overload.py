@@ -30,7 +30,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 import harness
-from msfc.model_file import DEFAULT_MODEL
+from msfc.zoo import DEFAULT_MODEL
 from msfc_demo.processes import NodeError
 from msfc_ros.image_to_message import image_to_message
 

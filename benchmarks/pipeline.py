@@ -44,9 +44,10 @@ from std_msgs.msg import Empty, Header
 
 import harness
 from msfc.model import SplitModel
-from msfc.model_file import DEFAULT_MODEL, load_model
+from msfc.model_file import load_model
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import device_stopwatch, edge_pipeline, image_to_tensor
+from msfc.zoo import DEFAULT_MODEL
 from msfc_demo.processes import NodeError
 from msfc_ros.fast_dds import use_profile
 from msfc_ros.image_to_message import image_to_message, to_bytes_field
@@ -406,7 +407,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     samples = Samples()
     with harness.ros_session(sends_images=True) as processes, echoes():
         for half, parameters in (
-            ('edge', {'rate': options.bits, 'qos.image.reliability': 'reliable'}),
+            ('edge', {'rate': options.rate, 'qos.image.reliability': 'reliable'}),
             ('cloud', {'score_threshold': options.score_threshold}),
         ):
             harness.start_half(
@@ -417,7 +418,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             console.print('starting the nodes')
             bench.wait(bench.ready, 'the nodes', START_PATIENCE)
             bench.warm_up(frames[0])
-            ways = Ways(bench, model, None if options.bits < 0 else options.bits)
+            ways = Ways(bench, model, None if options.rate < 0 else options.rate)
             measure(ways, frames[: options.warm_up], Samples(), lambda count: None)
             columns = (
                 TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
@@ -448,7 +449,10 @@ def main() -> int:
     harness.add_node_options(parser, DEFAULT_MODEL)
     parser.add_argument('--frames', type=int, default=60, help='of the shipped clip (default 60)')
     parser.add_argument('--warm-up', type=int, default=5, help='frames before (default 5)')
-    parser.add_argument('--bits', type=int, default=-1, help="n; -1 is the model's (default)")
+    parser.add_argument(
+        '--rate', '--bits', type=int, default=-1,
+        help="rate, for packed codes n; -1 is the model's (default)",
+    )
     parser.add_argument(
         '--score-threshold', type=float, default=0.5, help='of what the cloud publishes'
     )

@@ -59,11 +59,12 @@ def main(
         example = dataset[index]
         image = dataset.read_image(index)
         (unsplit,), (split_found,) = plain([example.image]), coded([example.image])
-        channels = coded.codec.code_channels
+        codec = coded.require_codec()
+        rate = codec.coder().rate_name(coded.rate)
         columns = {
             'ground truth': as_instances(example.targets),
             'unsplit': unsplit.above(threshold),
-            f"C'={channels}, n={coded.rate}": split_found.above(threshold),
+            f"C'={codec.code_channels}, {rate}": split_found.above(threshold),
         }
         rows.append(np.concatenate([
             titled(draw_instances(image, found, dataset.class_names), title)

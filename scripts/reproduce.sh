@@ -27,4 +27,4 @@ if [[ " $* " == *' --quick '* ]]; then
 fi
 msfc data tabletop "$data" "${counts[@]}"
 exec msfc reproduce experiments/tabletop_sweep.yaml --data "$data" --output runs/reproduction \
-    --detector tabletop_detector --model tabletop "$@"
+    --detector tabletop_detector --model tabletop_msfc "$@"

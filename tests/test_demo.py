@@ -138,7 +138,7 @@ def test_run_to_the_end(demo, tabletop_model):
 
 def test_shipped_model_finds_what_is_there(demo):
     """Camera, edge and cloud on the recorded clip, against its ground truth."""
-    run = demo('tabletop', '--frames', '30')
+    run = demo('tabletop_msfc', '--frames', '30')
     status, output = run.end()
     assert status == 0, output
     values = json.loads((run.folder / 'out.json').read_text())

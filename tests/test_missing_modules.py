@@ -40,7 +40,7 @@ def run(tmp_path, ros_environment):
         ('rosbags', 'msfc_sim', 'lib/msfc_sim/clip_player', ()),
         ('rich', 'msfc_demo', 'lib/msfc_demo/demo', ()),
         ('typer', 'msfc_core', 'bin/msfc', ('--help',)),
-        ('safetensors', 'msfc_core', 'bin/msfc', ('info', 'tabletop')),
+        ('safetensors', 'msfc_core', 'bin/msfc', ('info', 'tabletop_msfc')),
     ],
 )
 def test_what_to_install_is_told(run, module, package, executable, arguments):

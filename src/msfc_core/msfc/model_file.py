@@ -44,12 +44,12 @@ from msfc.detectors import build_detector
 from msfc.files import writing
 from msfc.model import SplitModel, compute_fingerprint
 from msfc.wire.packet import is_fingerprint
+from msfc.zoo import DEFAULT_MODEL
 
 FORMAT = 'msfc-model'
 FORMAT_VERSION = 2
 WEIGHTS_FILE = 'model.safetensors'
 DESCRIPTION_FILE = 'model.json'
-DEFAULT_MODEL = 'tabletop'
 
 ZOO = Path(__file__).parent / 'zoo'
 """The shipped models, a directory each."""

@@ -28,6 +28,7 @@ from msfc.model_file import (
     shipped_models,
     stored_weights,
 )
+from msfc.zoo import DEFAULT_MODEL
 from tiny import CHANNELS, CODE_CHANNELS, build_tiny, tiny_model
 
 EXTRA = {'data': 'tabletop, seeds 0 to 99', 'figures': {'mask_map': 0.5}}
@@ -170,6 +171,12 @@ def test_description(saved: Path) -> None:
     assert description['codec']['code_channels'] == CODE_CHANNELS
     assert description['fingerprint'] == load_model(saved).fingerprint
     assert describe_model(str(saved)) == description
+
+
+def test_the_default_model_is_shipped() -> None:
+    assert {DEFAULT_MODEL, 'tabletop_msfc', 'tabletop_detector'} <= set(shipped_models())
+    assert describe_model() == describe_model(DEFAULT_MODEL)
+    assert describe_model('tabletop_msfc')['codec']['type'] == 'msfc'
 
 
 def test_shipped_models_load_by_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from msfc.model_file import DEFAULT_MODEL
+from msfc.zoo import DEFAULT_MODEL
 
 
 def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:

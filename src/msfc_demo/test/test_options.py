@@ -2,13 +2,14 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+from msfc.zoo import DEFAULT_MODEL
 from msfc_demo.options import parse_options
 
 
 def test_defaults():
     options = parse_options([])
     assert (options.frames, options.live, options.json, options.model) == (
-        60, False, None, 'tabletop'
+        60, False, None, DEFAULT_MODEL
     )
 
 

@@ -8,7 +8,8 @@ import torch
 from rclpy.node import Node
 
 from msfc.model import SplitModel
-from msfc.model_file import DEFAULT_MODEL, load_model
+from msfc.model_file import load_model
+from msfc.zoo import DEFAULT_MODEL
 from msfc_ros.parameters import declare
 
 
@@ -25,13 +26,15 @@ class ModelParameters:
     """
 
     def __init__(self, node: Node) -> None:
-        self.model: str = declare(
+        named: str = declare(
             node,
             'model',
-            DEFAULT_MODEL,
-            'Name of a shipped model, or the directory of one; the same at both ends.',
+            '',
+            'Name of a shipped model, or the directory of one; the same at both ends. Empty for '
+            'the shipped default.',
             read_only=True,
         )
+        self.model = named or DEFAULT_MODEL
         self.device: str = declare(
             node,
             'device',

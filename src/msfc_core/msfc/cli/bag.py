@@ -18,6 +18,7 @@ from msfc.cli.console import (
 )
 from msfc.cli.plugins import PluginGroup
 from msfc.output import check_output_file, check_output_folder
+from msfc.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from msfc.bags.summary import BagSummary
@@ -75,7 +76,7 @@ def infer(
     output: Annotated[Path, typer.Argument(help='Bag of instances to make.')],
     model: Annotated[
         str, typer.Option(help='Model folder or name; the one that the features are for.')
-    ] = 'tabletop',
+    ] = DEFAULT_MODEL,
     topic: Topics = None,
     score_threshold: Annotated[
         float, typer.Option(help='Leave out instances under this score.', min=0, max=1)
