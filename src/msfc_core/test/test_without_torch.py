@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import msfc.link
 import msfc.wire
 
 BLOCKED = """
@@ -25,6 +26,7 @@ WIRE = [f'msfc.wire.{module.name}' for module in pkgutil.iter_modules(msfc.wire.
 EDGE = [
     f'msfc.pipeline.{name}' for name in ('edge', 'edge_network', 'rate_control', 'stopwatch')
 ]
+LINK = [f'msfc.link.{module.name}' for module in pkgutil.iter_modules(msfc.link.__path__)]
 
 
 def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +46,7 @@ def test_the_wire_has_all_its_modules() -> None:
     assert {'msfc.wire.packet', 'msfc.wire.coder', 'msfc.wire.packed'} <= set(WIRE)
 
 
-@pytest.mark.parametrize('name', ['msfc', 'msfc.types', 'msfc.wire', *WIRE, *EDGE])
+@pytest.mark.parametrize('name', ['msfc', 'msfc.types', 'msfc.wire', *WIRE, *LINK, *EDGE])
 def test_imports_without_torch(name: str) -> None:
     done = run_without_torch(f'import {name}')
     assert done.returncode == 0, done.stderr
