@@ -512,17 +512,18 @@ def test_plots_are_written(tmp_path: Path) -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, detector: FindingDetector) -> Any:
     """Run a command, with a small model in place of a model file."""
-    model = tiny_model()
-    model.detector = detector
+    models = {'tiny': tiny_model(), 'other': tiny_model(seed=1)}
+    for model in models.values():
+        model.detector = detector
     for study in (baselines, importance):
-        monkeypatch.setattr(study, 'load_model', lambda *_: model)
+        monkeypatch.setattr(study, 'load_model', lambda name, *_: models[name])
 
     def invoke(*arguments: str | Path, status: int = 0) -> str:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert result.exit_code == status, result.output
         return ' '.join(result.output.split()) + ' ' + result.stderr
 
-    invoke.model = model
+    invoke.model = models['tiny']
     return invoke
 
 
@@ -564,6 +565,11 @@ def test_command_baselines(run: Any, dataset: CocoDataset, tmp_path: Path) -> No
         for suffix in ('png', 'pdf'):
             assert (out / f'baselines-{name}.{suffix}').is_file()
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['quick']
+    run(*arguments, '--beside', 'other')
+    both = json.loads((out / 'baselines.json').read_text())
+    assert [model['label'] for model in both['models']] == ['tiny', 'other']
+    added = [row['variant'] for row in both['rows'] if row not in report['rows']]
+    assert added == [f'other, n={n}' for n in (2, 4, 8, 16, 32)]
     run(*arguments)
     assert json.loads((out / 'baselines.json').read_text()) == report
     # Another codec behind the same detector is compared with what is measured already.

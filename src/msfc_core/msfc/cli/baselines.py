@@ -32,8 +32,14 @@ def baselines(
         typer.Option(help="Detector that gets images and features uncoded; the model's own if "
                           'none. Give the one before the codec was trained.'),
     ] = None,
-    bits: Annotated[
-        list[int] | None, typer.Option(help="Bit depth n; repeatable. The model's own if none.")
+    rate: Annotated[
+        list[int] | None,
+        typer.Option('--rate', '--bits', help="Rate of the codec, n for packed codes; repeatable. "
+                     "The model's own if none."),
+    ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help='Another model, drawn beside at all rates of its codec; repeatable.'),
     ] = None,
     codec: Annotated[
         list[str] | None,
@@ -80,7 +86,8 @@ def baselines(
 
         study = StudySettings(data, split, limit, replicates, check_device(device), quick)
         options = BaselineOptions(
-            reference, tuple(bits or ()), features, downscale, settings, floor, grid
+            reference, tuple(rate or ()), features, downscale, settings, floor, grid,
+            tuple(beside or ()),
         )
         codecs = ImageCodecChoice.find(codec or (), avif_speed, preset)
         print_missing(codecs)

@@ -99,22 +99,24 @@ class BaselineOptions:
 
     Attributes:
         reference: detector that gets images and features uncoded; the model's own if None.
-        bit_depths: n of the codec; the model's own if none.
+        rates: of the codec; the model's own if none.
         features: whether the paper's baseline, the features as JPEG, is measured.
         downscale: whether images are made smaller too.
         qualities: how many per codec and scale; all if None.
         floor: least mAP in the plots.
         grid: whether every quality is measured at every scale, in place of those that were good
             on validation images.
+        beside: other models with a codec, drawn beside at all their rates.
     """
 
     reference: str | None = None
-    bit_depths: tuple[int, ...] = ()
+    rates: tuple[int, ...] = ()
     features: bool = True
     downscale: bool = True
     qualities: int | None = None
     floor: float = 0.0
     grid: bool = False
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,33 +166,40 @@ def compare_baselines(
     data = settings.load()
     coded, plain = _load_models(model, options.reference, settings.device)
     points = [
-        Coded(coded.model, depth, identity=coded.identity)
-        for depth in (options.bit_depths or [coded.model.rate])
+        Coded(coded.model, rate, identity=coded.identity)
+        for rate in (options.rates or [coded.model.rate])
     ]
+    others = [_load_coded(name, settings.device) for name in options.beside]
+    beside = {
+        other.label: other.variants(other.model.require_codec().coder().rates) for other in others
+    }
     methods = _methods(plain.model, image_codecs, options, settings.quick)
     encoders = image_codecs.describe()
     measured = data.measure(
         [
             Uncompressed(plain.model.detector, identity=plain.identity), *points,
+            *(variant for variants in beside.values() for variant in variants),
             *(variant for method in methods for variant in method.variants),
         ],
         output / JOURNALS, progress,
         # Not the codec: what it is compared with stays when it is another one.
         reference=plain.identity, encoders=codec_versions(),
     )
-    comparison = _Comparison(methods, measured, len(points))
+    comparison = _Comparison(
+        methods, measured, len(points),
+        {name: [variant.name for variant in variants] for name, variants in beside.items()},
+    )
     found = comparison.found()
     about = {
         **data.describe(settings.notes),
-        'models': [coded.describe()],
+        'models': [entry.describe() for entry in (coded, *others)],
         'reference_detector': plain.describe(),
         'encoders': encoders,
         **found,
         'not_measured': dict(image_codecs.missing),
     }
     write_measurements(output / 'baselines.json', measured, measured[0], about)
-    label = f"MSFC, C'={coded.model.require_codec().code_channels}"
-    not_drawn = comparison.plot(output, label, options.floor)
+    not_drawn = comparison.plot(output, _series_name(coded), options.floor)
     return BaselinesResult(
         f'{model} on {settings.data.name}/{settings.split}', tuple(measured[: 1 + len(points)]),
         tuple(settings.notes), output, tuple(found['equal_precision']),
@@ -202,14 +211,23 @@ def _load_models(
     name: str, reference: str | None, device: str
 ) -> tuple[NamedModel, NamedModel]:
     """Return the model with the codec, and the detector that gets what is not coded."""
+    coded = _load_coded(name, device)
+    plain = load_model(reference, device) if reference else coded.model
+    return coded, NamedModel.of(Path(reference or name).name, SplitModel(plain.detector))
+
+
+def _load_coded(name: str, device: str) -> NamedModel:
     coded = load_model(name, device)
     if is_untrained(coded):
         raise ValueError(f'the codec of {name} was never trained: it cannot be compared')
-    plain = load_model(reference, device) if reference else coded
-    return (
-        NamedModel.of(Path(name).name, coded),
-        NamedModel.of(Path(reference or name).name, SplitModel(plain.detector)),
-    )
+    return NamedModel.of(Path(name).name, coded)
+
+
+def _series_name(named: NamedModel) -> str:
+    codec = named.model.require_codec()
+    if codec.kind == 'msfc':
+        return f"MSFC, C'={codec.code_channels}"
+    return f'{codec.kind} codec'
 
 
 def _methods(
@@ -232,12 +250,17 @@ class _Comparison:
         methods: what the codec is compared with.
         measured: of the uncompressed detector, the codec and the methods, in this order.
         points: how many operating points the codec has.
+        beside: names of the variants of other codecs, by their series' names.
     """
 
     def __init__(
-        self, methods: Sequence[Method], measured: Sequence[Measurement], points: int
+        self,
+        methods: Sequence[Method],
+        measured: Sequence[Measurement],
+        points: int,
+        beside: Mapping[str, Sequence[str]],
     ) -> None:
-        self._methods = methods
+        self._methods, self._beside = methods, beside
         self._by_name = {entry.variant: entry for entry in measured}
         self._uncompressed, *rest = measured
         self._points = rest[:points]
@@ -272,6 +295,13 @@ class _Comparison:
             panels = {
                 panel: [
                     _series(label, self._points, measure, attribute, False),
+                    *(
+                        _series(
+                            title, [self._by_name[name] for name in names], measure, attribute,
+                            False,
+                        )
+                        for title, names in self._beside.items()
+                    ),
                     *(
                         _series(k.name, self._best(k, measure), measure, attribute, True)
                         for k in self._methods

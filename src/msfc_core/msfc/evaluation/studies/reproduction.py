@@ -118,7 +118,7 @@ class Reproduction:
 
     def _compare_baselines(self, progress: StageProgress) -> StudyResult:
         options = BaselineOptions(
-            reference=self._detector, bit_depths=BASELINE_BITS, qualities=self._qualities
+            reference=self._detector, rates=BASELINE_BITS, qualities=self._qualities
         )
         return compare_baselines(
             self._operating_point, self._settings, self._output / 'baselines',
