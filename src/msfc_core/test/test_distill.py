@@ -7,6 +7,7 @@ import torch
 from detector_models import MODELS, make_images
 from msfc.codecs.learned import LearnedCodec, LearnedConfig
 from msfc.training.distill import (
+    MOST_PRICE,
     Distillation,
     DistillSettings,
     RateControl,
@@ -227,6 +228,15 @@ def test_gains_learn_faster(answers) -> None:
     }
     count = len(slow['params']) + len(fast['params'])
     assert count == sum(parameter.requires_grad for parameter in codec.parameters())
+
+
+def test_a_target_out_of_reach_has_a_price_that_ends() -> None:
+    control = RateControl([1, 100])
+    for _ in range(2000):
+        control.observe(torch.tensor([1000.0, 800.0]), torch.tensor([0, 1]))
+    dear, met = control.log_price.exp().tolist()
+    assert dear == pytest.approx(MOST_PRICE)
+    assert met == pytest.approx(0.02)
 
 
 def test_a_few_steps_bring_the_losses_down(detector, answers) -> None:

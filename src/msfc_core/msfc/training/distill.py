@@ -28,6 +28,10 @@ OFFSET_BETA = 1 / 9
 ANCHORS = 64
 """The RPN's terms are sums over anchors, over this number."""
 
+MOST_PRICE = 1.5
+"""Of 1,000 bits. Dearer ones, which a target out of reach ends in, would drown all other losses:
+every rate trains the same networks."""
+
 MARGIN = 2
 """Cells around a part of a map that the RPN sees besides, for its convolutions' sake."""
 
@@ -353,7 +357,7 @@ class RateControl(nn.Module):
             seen = bits / count / cells
             before = float(self.bits_per_cell[index])
             self.bits_per_cell[index] = 0.95 * before + 0.05 * seen if before else seen
-        self.log_price.clamp_(-12, 2.3)
+        self.log_price.clamp_(-12, math.log(MOST_PRICE))
 
 
 def parameter_groups(
