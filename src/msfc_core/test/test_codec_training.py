@@ -201,6 +201,23 @@ def test_the_average_follows_and_is_taken_over(tmp_path) -> None:
     assert training.codec.typical_bytes.tolist() == [2.0, 2.0]
 
 
+def test_more_training_begins_with_the_prices_of_before(tmp_path) -> None:
+    first = make_training(tmp_path)
+    pyramid = {f'p{k}': torch.randn(2, 16, 256 >> k, 256 >> k) for k in range(2, 7)}
+    first.begin(100, 0)
+    first.rebuild(pyramid)
+    first.after_step()
+    cheap = first.control.log_price.clone()
+    first.finish()
+    again = CodecTraining(first.model, first.step)
+    torch.testing.assert_close(again.control.log_price, cheap)
+    # And at once with the bytes that are asked for: five times as many would be too cheap then.
+    again.begin(0, 0)
+    again.rebuild(pyramid)
+    again.after_step()
+    assert (again.control.log_price > cheap).all()
+
+
 def test_answers_come_in_the_order_of_the_seed(distilled) -> None:
     paths = sorted((distilled / 'answers').rglob('*.safetensors'))
     batches = AnswerBatches(paths, 2, 3, 'distil')

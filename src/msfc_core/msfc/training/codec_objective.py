@@ -103,7 +103,9 @@ class CodecTraining(nn.Module):
                 f'{where}: {len(step.byte_targets)} byte_targets for {codec.settings.rates} rates'
             )
         self.model, self.step = model, step
-        self.control = RateControl(step.byte_targets)
+        self.control = RateControl(step.byte_targets, codec.analysis.price)
+        # A codec that is trained on has its bytes already.
+        self._slack = 1.0 if codec.fitted else SLACK
         self.average: LearnedCodec | None = None
         if step.average:
             self.average = copy.deepcopy(codec).requires_grad_(False)
@@ -149,7 +151,7 @@ class CodecTraining(nn.Module):
         """Follow the bytes, keep the entropy model's sums exact, and average the weights."""
         done = self.iteration / max(1.0, SLACK_SHARE * self.step.iterations)
         for sent, rates, cells in self._sent:
-            self.control.observe(sent, rates, cells, max(1.0, SLACK ** (1 - done)))
+            self.control.observe(sent, rates, cells, max(1.0, self._slack ** (1 - done)))
         self._sent.clear()
         if self.step.trains != 'encoder':
             self.codec.entropy.project()
@@ -169,6 +171,7 @@ class CodecTraining(nn.Module):
             pairs = zip(self.codec.parameters(), self.average.parameters(), strict=True)
             for now, mean in pairs:
                 now.copy_(mean)
+        self.codec.analysis.price.copy_(self.control.log_price.exp())
         if self.step.trains != 'encoder':  # receivers' tables stay as they are
             self.codec.typical_bytes.copy_(self.control.bits_per_cell / 8)
 

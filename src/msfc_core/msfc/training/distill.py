@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from msfc.codecs.learned.codec import LearnedCodec
+from msfc.codecs.learned.transforms import FIRST_PRICE
 from msfc.detectors.base import TeacherDetector
 from msfc.settings import check_number
 from msfc.training.teacher import Answer, stack_pyramids, stack_sizes
@@ -307,7 +308,7 @@ class RateControl(nn.Module):
 
     Args:
         targets: bytes of each rate, cheapest first.
-        price: the first price of 1,000 bits.
+        price: the first price of 1,000 bits, of each rate or of all.
         gain: how fast the logarithm of a price follows the logarithm of its rate.
     """
 
@@ -315,13 +316,13 @@ class RateControl(nn.Module):
     bits_per_cell: Tensor
 
     def __init__(
-        self, targets: Sequence[float], price: float = 0.02, gain: float = 0.01
+        self, targets: Sequence[float], price: Tensor | float = FIRST_PRICE, gain: float = 0.01
     ) -> None:
         super().__init__()
         self.targets = [8.0 * target for target in targets]
         self.gain = gain
-        first = torch.full((len(targets),), math.log(price))
-        self.register_buffer('log_price', first)
+        prices = torch.as_tensor(price, dtype=torch.float32).expand(len(targets))
+        self.register_buffer('log_price', prices.log())
         self.register_buffer('bits_per_cell', torch.zeros(len(targets)))
 
     def cost(self, bits: Tensor, rates: Tensor) -> Tensor:

@@ -80,6 +80,11 @@ class LearnedCodec(FeatureCodec):
         state |= {name: analysis[name] for name in EDGE_ARRAYS}
         return {name: value.detach().cpu().numpy() for name, value in state.items()}
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it has been trained: then it knows what its rates take."""
+        return bool((self.typical_bytes != 1).any())
+
     @torch.no_grad()
     def fit_tables(self, pyramids: Iterable[Pyramid]) -> None:
         """Fit the tables of probabilities to the symbols that are written for some pyramids.

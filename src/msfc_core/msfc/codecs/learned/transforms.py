@@ -12,6 +12,9 @@ from msfc.codecs.learned.config import LearnedConfig
 from msfc.codecs.learned.layers import Upsample, activate, blocks
 from msfc.types import Pyramid, Size
 
+FIRST_PRICE = 0.02
+"""Of 1,000 bits, in losses, where training begins."""
+
 
 class PyramidStatistics(nn.Module):
     """Mean and standard deviation of each channel of each level, as buffers."""
@@ -69,6 +72,8 @@ class Analysis(nn.Module):
         config: the architecture.
     """
 
+    price: Tensor
+
     def __init__(self, config: LearnedConfig) -> None:
         super().__init__()
         self.config = config
@@ -95,6 +100,8 @@ class Analysis(nn.Module):
         self.hyper = HyperAnalysis(config)
         spread = torch.linspace(-0.7, 0.7, config.rates)
         self.log_gain = nn.Parameter(spread[:, None].repeat(1, config.code_channels))
+        # Of 1,000 bits of each rate when training ended: where more training begins.
+        self.register_buffer('price', torch.full((config.rates,), FIRST_PRICE))
 
     def forward(self, pyramid: Pyramid) -> Tensor:
         """Return the code, N x C' x h x w, before any gain."""
