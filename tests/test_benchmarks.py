@@ -62,6 +62,14 @@ def test_what_a_model_is_sure_of_is_counted():
     assert list(faults.spread(range(3), 20)) == [0, 1, 2]
 
 
+def test_choosing_is_compared_with_writing_once():
+    choice = load('rate_choice')
+    costs = choice.Costs([0.2, 0.4], [0.1, 0.2], [2, 3], 1)
+    found = {'skipped': 1, 'writes': 2.5, 'choosing / writing': pytest.approx(2.0)}
+    assert costs.summary() == found
+    assert choice.Costs(skipped=4).summary() == {'skipped': 4}
+
+
 def test_summary_of_several_cameras():
     cameras = load('cameras')
     counts = [

@@ -152,6 +152,7 @@ def test_enclave(parent, arguments):
             {'camera': 'clip', 'image_transport': 'compressed'},
             'camera:=clip gives raw images only',
         ),
+        ({'max_message_bytes': 'few'}, 'max_message_bytes:=few is not a whole number'),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_starts(launch, arguments, words):
@@ -244,7 +245,8 @@ def test_who_sets_a_parameter(launch, probe, model_directory, tmp_path):
     ours = (
         f'IncludeLaunchDescription({str(LAUNCH / "edge.launch.py")!r}, launch_arguments=['
         f"('model', {str(model_directory)!r}), ('params_file', {str(params)!r}), "
-        "('use_respawn', 'True'), ('image_topic', 'from_argument')])"
+        "('use_respawn', 'True'), ('image_topic', 'from_argument'), "
+        "('target_bitrate', '48000'), ('max_message_bytes', '0')])"
     )
     outside = (
         "PushRosNamespace('robot1'), SetParameter('use_sim_time', True), "
@@ -259,6 +261,8 @@ def test_who_sets_a_parameter(launch, probe, model_directory, tmp_path):
             'image_topic': 'from_argument',
             'max_rate': 5.0,
             'features_topic': 'from_file',
+            'target_bitrate': 48000.0,
+            'max_message_bytes': 0,
             'use_sim_time': True,
             'threads': 1,
             'image_transport': 'raw',

@@ -7,10 +7,12 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 from msfc_msgs.msg import CompressedFeature, InstanceArray
 from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from msfc.model_file import load_model
 from msfc.pipeline.torch_network import edge_pipeline
+from msfc.wire.message_size import compressed_feature_bytes
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_to_message
 from ros_fixtures import camera_image
@@ -108,7 +110,7 @@ def test_edge(probe, edge, model_directory):
 
     # What cannot be is refused in words, and nothing changes.
     (reason,) = edge.set(rate=5)
-    assert reason == 'parameter rate is 5, but has to be one of -1, 2, 4, 8, 16, 32'
+    assert reason == 'parameter rate is 5, but has to be one of -1, -2, 2, 4, 8, 16, 32'
     (reason,) = edge.set(rate=256)
     assert 'out of range' in reason
     (reason,) = edge.set(max_rate=-1.0)
@@ -124,7 +126,7 @@ def test_edge(probe, edge, model_directory):
 
     # Tools can show what is allowed.
     (limits,) = edge.describe('rate').integer_range
-    assert (limits.from_value, limits.to_value) == (-1, 255)
+    assert (limits.from_value, limits.to_value) == (-2, 255)
     (limits,) = edge.describe('max_rate').floating_point_range
     assert (limits.from_value, limits.to_value) == (0.0, 1000.0)
 
@@ -145,6 +147,70 @@ def test_rate(probe, edge):
     assert len(stream.features) == before + 1
     assert edge.set(max_rate=0.0) == []
     stream.next()
+
+
+def test_budget(probe, edge, model_directory):
+    model = load_model(model_directory)
+    values = probe.diagnostics()
+    stream = Stream(probe)
+    message = stream.next()
+    size = (message.padded_height, message.padded_width)
+    bytes_at = {
+        rate: compressed_feature_bytes(model.payload_bytes(size, rate), message.header.frame_id)
+        for rate in (2, 4, 8, 16, 32)
+    }
+    assert len(serialize_message(message)) == bytes_at[4]
+
+    def skip(reason):
+        count = int(values('encoding').get(f'over_budget_{reason}', 0)) + 1
+        before = len(stream.features)
+        stream.publish()
+        probe.wait(
+            lambda: values('encoding').get(f'over_budget_{reason}') == str(count), 'a skipped one'
+        )
+        assert len(stream.features) == before
+
+    # From the next image on, each message is the best that fits.
+    for rate, limit, best in [
+        (-1, bytes_at[8], 4), (-1, bytes_at[4] - 1, 2), (-2, 0, 32), (-2, bytes_at[32] - 1, 16),
+        (-2, bytes_at[8], 8), (8, bytes_at[8], 8),
+    ]:  # fmt: skip
+        assert edge.set_together(rate=rate, max_message_bytes=limit)
+        message = stream.next()
+        assert message.rate == best
+        assert len(serialize_message(message)) == bytes_at[best]
+    last = message.sequence
+    assert edge.set(max_message_bytes=bytes_at[8] - 1) == []
+    skip('message_limit')
+    assert edge.set(max_message_bytes=0, burst=bytes_at[8] - 1, target_bitrate=1.0) == []
+    skip('burst')
+    assert edge.set(burst=bytes_at[8] + bytes_at[2], target_bitrate=1e9) == []
+    probe.spin(0.1)  # the bucket fills
+    assert edge.set(target_bitrate=1.0) == []
+    # At one bit per second these two are all for hours.
+    assert stream.next().rate == 8
+    assert edge.set(rate=-2) == []
+    assert stream.next().rate == 2
+    skip('bitrate')
+    assert edge.set(target_bitrate=0.0) == []
+    message = stream.next()
+    # What was not sent has no number: the cloud does not take it for lost.
+    assert (message.rate, message.sequence) == (32, last + 3)
+    assert edge.set(max_message_bytes=bytes_at[16], burst=0, target_bitrate=1e9) == []
+    stream.next()
+    probe.wait(lambda: 'bitrate_limit' in values('encoding'), 'the bitrate')
+    shown = values('encoding')
+    assert shown['over_budget'] == '3'
+    assert 0 < float(shown['budget_used']) <= 1
+    assert 2 <= float(shown['rate']) <= 32
+
+    # What no message keeps to is refused.
+    for name in ('max_message_bytes', 'burst'):
+        (reason,) = edge.set(**{name: 50})
+        assert reason.startswith(f'{name} is 50, but the smallest message has ')
+    (reason,) = edge.set(target_bitrate=-1.0)
+    assert 'out of range' in reason
+    assert stream.next().rate == 16
 
 
 def test_cloud(probe, cloud, model_directory):

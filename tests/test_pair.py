@@ -258,7 +258,7 @@ def test_rate_can_be_changed_live(probe, start_edge, model):
         )
     refused = set_parameter(probe, '/msfc_edge', 'rate', 5)
     assert not refused.successful
-    assert 'one of -1, 2, 4, 8, 16, 32' in refused.reason
+    assert 'one of -1, -2, 2, 4, 8, 16, 32' in refused.reason
     assert not set_parameter(probe, '/msfc_edge', 'model', 'other').successful
 
 
@@ -300,7 +300,7 @@ def test_cloud_is_a_managed_node(probe, start_cloud, model):
         (
             'msfc_edge',
             {'rate': 5},
-            'parameter rate is 5, but has to be one of -1, 2, 4, 8, 16, 32',
+            'parameter rate is 5, but has to be one of -1, -2, 2, 4, 8, 16, 32',
         ),
         ('msfc_cloud', {'score_threshold': 1.5}, 'score_threshold'),
     ],

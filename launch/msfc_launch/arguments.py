@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from typing import TypeVar
 
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
 
 from msfc_launch.errors import LaunchError
+
+Number = TypeVar('Number', int, float)
 
 TRUE, FALSE = ('true', '1'), ('false', '0')
 
@@ -44,6 +47,10 @@ EDGE = {
     'image_topic': 'Topic of the camera images; empty: as in the parameter files.',
     'image_transport': 'raw, or compressed for JPEG and PNG from <image_topic>/compressed; empty: '
     'as in the parameter files.',
+    'max_message_bytes': 'No message is larger, in bytes; 0: no limit; -1: one packet where rates '
+    'can be chosen; empty: as in the parameter files.',
+    'target_bitrate': 'Bits of messages per second that are sent at most; 0: no limit; empty: as '
+    'in the parameter files.',
 }
 """Arguments of the camera side."""
 
@@ -101,6 +108,20 @@ def choice(context: LaunchContext, name: str, allowed: Iterable[str]) -> str:
     if value and value not in allowed:
         raise LaunchError(f'{name}:={value} is not known: choose {" or ".join(allowed)}')
     return value
+
+
+def number(context: LaunchContext, name: str, kind: type[Number]) -> Number | None:
+    """Return what a number says, None if it was not given.
+
+    Raises:
+        LaunchError: it is none of this kind.
+    """
+    value = text(context, name)
+    try:
+        return kind(value) if value else None
+    except ValueError:
+        words = 'a whole number' if kind is int else 'a number'
+        raise LaunchError(f'{name}:={value} is not {words}') from None
 
 
 def items(context: LaunchContext, name: str) -> list[str]:

@@ -14,6 +14,8 @@ EDGE_NODE = Program(
     'msfc_edge',
     ('config/edge.yaml',),
     texts=('model', 'device', 'image_topic', 'image_transport'),
+    whole=('max_message_bytes',),
+    numbers=('target_bitrate',),
 )
 
 CLOUD_NODE = Program(

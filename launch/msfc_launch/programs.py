@@ -38,6 +38,7 @@ from msfc_launch.arguments import (
     items,
     log_level,
     mistaken,
+    number,
     text,
 )
 from msfc_launch.errors import LaunchError
@@ -62,6 +63,8 @@ class Program:
         files: files in ``share/msfc`` that it is given: its parameters first.
         texts: launch arguments that set the parameter of their name, a text.
         lists: launch arguments that set the parameter of their name, a list of texts.
+        whole: launch arguments that set the parameter of their name, a whole number.
+        numbers: launch arguments that set the parameter of their name, a number.
         options: of its command line.
         remappings: of its topics.
         managed: whether it has ``autostart``, enclaves, a log level and restarts; rviz2 has not.
@@ -74,6 +77,8 @@ class Program:
     files: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     remappings: tuple[tuple[str, str], ...] = ()
     managed: bool = True
@@ -205,6 +210,8 @@ class _Launch:
             # Texts whatever they look like: a model may be named 2024.
             **{name: text(context, name) for name in program.texts},
             **{name: items(context, name) for name in program.lists},
+            **{name: number(context, name, int) for name in program.whole},
+            **{name: number(context, name, float) for name in program.numbers},
         }
         values = {name: value for name, value in values.items() if value not in (None, '', [])}
         if not values:

@@ -13,6 +13,7 @@ from msfc_launch.arguments import (
     items,
     log_level,
     mistaken,
+    number,
     text,
 )
 from msfc_launch.errors import LaunchError
@@ -66,6 +67,27 @@ def test_choices():
     assert choice(context(), 'camera', ('none', 'clip')) == 'none'
     with pytest.raises(LaunchError, match='camera:=film is not known: choose none or clip'):
         choice(context(camera='film'), 'camera', ('none', 'clip'))
+
+
+@pytest.mark.parametrize(
+    ('value', 'kind', 'meaning'),
+    [
+        ('1300', int, 1300), ('-1', int, -1), ('', int, None), ('48000', float, 48e3),
+        ('1e6', float, 1e6),
+    ],
+)  # fmt: skip
+def test_numbers(value, kind, meaning):
+    found = number(context(budget=value), 'budget', kind)
+    assert found == meaning
+    assert type(found) is type(meaning)
+
+
+@pytest.mark.parametrize(
+    ('value', 'kind', 'words'), [('1.5', int, 'a whole number'), ('much', float, 'a number')]
+)
+def test_a_number_that_is_none_is_told(value, kind, words):
+    with pytest.raises(LaunchError, match=f'budget:={value} is not {words}'):
+        number(context(budget=value), 'budget', kind)
 
 
 @pytest.mark.parametrize(

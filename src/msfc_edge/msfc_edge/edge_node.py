@@ -8,7 +8,7 @@ computed while nobody subscribes to the latter.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msfc_msgs.msg import CompressedFeature
@@ -18,26 +18,25 @@ from std_msgs.msg import Header
 
 from msfc.model import SplitModel
 from msfc.pipeline.edge import EdgePipeline
+from msfc.pipeline.rate_control import Choice
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.packet import FeaturePacket, PacketError
+from msfc_edge.budget import EdgeBudget
 from msfc_edge.limits import beyond_limits
 from msfc_edge.pace import Pace
-from msfc_ros.diagnostics import LOST
+from msfc_ros.diagnostics import LOST, Finding
 from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
 from msfc_ros.model_parameters import ModelParameters, free_memory
 from msfc_ros.node import LOG_PERIOD, ManagedNode
-from msfc_ros.parameters import LiveParameters, check_choice, declare
+from msfc_ros.parameters import LiveParameters, declare
 from msfc_ros.qos import Subscription, declare_qos
 from msfc_ros.stamps import stamp_text
 from msfc_ros.statistics import in_ms
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 """Image transports, named as image_transport names them, and the types of their messages."""
-
-OWN_RATE = -1
-"""The rate that stands for what the model is made for."""
 
 LARGE_MESSAGE = 64000
 """Bytes of one UDP datagram; beyond it losing one of several loses the message."""
@@ -61,16 +60,7 @@ class EdgeNode(ManagedNode):
         self._make_pipeline = make_pipeline
         self._model_parameters = ModelParameters(self)
         live = LiveParameters(self)
-        self._rates: tuple[int, ...] | None = None
-        self._rate: int = live.declare(
-            'rate',
-            OWN_RATE,
-            "Rate, one that the model's coding has: for packed bits the n of 2, 4, 8, 16 and 32 "
-            'bits per symbol. -1 is what the model is made for.',
-            self._set_rate,
-            limits=(OWN_RATE, 255),
-            check=self._check_rate,
-        )
+        self._budget = EdgeBudget(self, live)
         self._pace = Pace(
             live.declare(
                 'max_rate',
@@ -109,9 +99,7 @@ class EdgeNode(ManagedNode):
         """Load the model."""
         model = self._model_parameters.load()
         pipeline = self._make_pipeline(model)
-        self._rates = pipeline.rates
-        # After the line above: what is asked for meanwhile is checked there or here.
-        self._check_rate(self._rate)
+        self._budget.take_rates(pipeline.rates, pipeline.rate)
         self._model, self._pipeline = model, pipeline
         self._features = self.publisher(
             CompressedFeature, self._features_topic, self._features_qos
@@ -121,13 +109,14 @@ class EdgeNode(ManagedNode):
         self.get_logger().info(
             f"model '{self._model_parameters.model}' ({pipeline.fingerprint}) on "
             f"{self.hardware}: C' = {model.require_codec().code_channels}, "
-            f'rate {self._rate_of(model)}; images are converted by {CONVERTER}'
+            f'{self._budget.describe_rate()}; images are converted by {CONVERTER}'
         )
 
     def activate(self) -> None:
         """Subscribe to the images."""
         self._sequence = 0
         self._beyond.clear()
+        self._budget.restart()
         self._pace.restart()
         self._check_topic()
         self.start_worker(self._encode)
@@ -142,7 +131,8 @@ class EdgeNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Let the model go."""
-        self._model = self._pipeline = self._rates = None
+        self._model = self._pipeline = None
+        self._budget.forget_rates()
         self.facts.clear()
         features, self._features = self._features, None
         if features is not None:
@@ -153,6 +143,14 @@ class EdgeNode(ManagedNode):
         """Return the number of subscribers of the features."""
         features = self._features
         return features.get_subscription_count() if features is not None else 0
+
+    def findings(self) -> list[Finding]:
+        """Return what there is to tell about an active node, for the diagnostics."""
+        return [*super().findings(), *self._budget.findings()]
+
+    def values(self) -> Mapping[str, str]:
+        """Return what is shown of this node beside its statistics, for the diagnostics."""
+        return self._budget.values()
 
     def _input_topic(self) -> str:
         """Return the topic to subscribe to; who remaps the image topic remaps its transports."""
@@ -203,27 +201,31 @@ class EdgeNode(ManagedNode):
 
     def _encode(self, messages: Sequence[Image | CompressedImage]) -> None:
         (message,) = messages
-        model, pipeline = self._model, self._pipeline
-        assert model is not None
+        pipeline = self._pipeline
         assert pipeline is not None
-        pipeline.rate = self._rate_of(model)
         start = time.perf_counter()
         try:
             image = to_bgr(message)
             convert_time = time.perf_counter() - start
-            packet = pipeline.encode(image, self._sequence)
+            frame = pipeline.analyse(image)
+            choice = self._budget.choose(frame, message.header.frame_id)
+            if choice.rate is None:
+                return
+            packet = frame.packet(choice.rate, self._sequence)
         except (ImageError, PacketError) as error:
             self.refuse(str(error.reason), str(error))
             return
         self._sequence += 1
         data = serialize_message(packet_to_message(packet, message.header))
+        self._budget.controller.spend(len(data))
         self._features.publish(data)
-        self._note(message.header, packet, len(data), convert_time)
+        self._note(message.header, packet, choice, convert_time)
 
     def _note(
-        self, header: Header, packet: FeaturePacket, message_bytes: int, convert_time: float
+        self, header: Header, packet: FeaturePacket, choice: Choice, convert_time: float
     ) -> None:
         assert self._model is not None
+        message_bytes = choice.message_bytes
         detector = self._model.detector
         self.statistics.count('encoded')
         self.statistics.frame(
@@ -231,6 +233,8 @@ class EdgeNode(ManagedNode):
                 'convert_ms': convert_time * 1e3,
                 **{f'{stage}_ms': value * 1e3 for stage, value in packet.durations.items()},
                 'age_ms': self.age_ms(header),
+                'rate': packet.rate,
+                'budget_used': choice.used or None,
                 'payload_bytes': packet.payload_bytes,
                 'message_bytes': message_bytes,
                 'payload_bpfe': payload_bpfe(
@@ -260,18 +264,6 @@ class EdgeNode(ManagedNode):
                 f'a message has {message_bytes} bytes, more than one UDP datagram takes: on a '
                 'lossy link many will be lost; consider a smaller rate or image'
             )
-
-    def _check_rate(self, rate: int) -> None:
-        rates = self._rates
-        if rates is not None:
-            check_choice('rate', rate, (OWN_RATE, *rates))
-
-    def _rate_of(self, model: SplitModel) -> int:
-        return model.rate if self._rate == OWN_RATE else self._rate
-
-    def _set_rate(self, rate: int) -> None:
-        # The next image takes it: the pipeline may be at work, or not be there yet.
-        self._rate = rate
 
     def _set_max_rate(self, rate: float) -> None:
         self._pace.rate = rate

@@ -50,13 +50,13 @@ def test_rates_are_those_of_the_model(model_directory):
     with make_node(EdgeNode, model=str(model_directory)) as node:
         assert set_value(node, 'rate', 5).successful  # no model is loaded yet
         assert not node.start()
-        assert node.failure.endswith('rate is 5, but has to be one of -1, 2, 4, 8, 16, 32')
+        assert node.failure.endswith('rate is 5, but has to be one of -1, -2, 2, 4, 8, 16, 32')
         assert set_value(node, 'rate', 8).successful
         assert node.start()
         assert set_value(node, 'rate', -1).successful
         result = set_value(node, 'rate', 7)
         assert not result.successful
-        assert result.reason.endswith('rate is 7, but has to be one of -1, 2, 4, 8, 16, 32')
+        assert result.reason.endswith('rate is 7, but has to be one of -1, -2, 2, 4, 8, 16, 32')
         node.stop()
         assert set_value(node, 'rate', 7).successful
 
