@@ -103,7 +103,8 @@ class CodecTraining(nn.Module):
                 f'{where}: {len(step.byte_targets)} byte_targets for {codec.settings.rates} rates'
             )
         self.model, self.step = model, step
-        self.control = RateControl(step.byte_targets, codec.analysis.price)
+        most = DistillSettings.from_dict(step.distill).most_price
+        self.control = RateControl(step.byte_targets, codec.analysis.price, most=most)
         # A codec that is trained on has its bytes already.
         self._slack = 1.0 if codec.fitted else SLACK
         self.average: LearnedCodec | None = None

@@ -29,10 +29,6 @@ OFFSET_BETA = 1 / 9
 ANCHORS = 64
 """The RPN's terms are sums over anchors, over this number."""
 
-MOST_PRICE = 1.5
-"""Of 1,000 bits. Dearer ones, which a target out of reach ends in, would drown all other losses:
-every rate trains the same networks."""
-
 MARGIN = 2
 """Cells around a part of a map that the RPN sees besides, for its convolutions' sake."""
 
@@ -59,6 +55,8 @@ class DistillSettings:
             each time: it is most of the RPN's work.
         distance_first: in so many iterations at the beginning, the distance between pyramids is
             all that counts, with a weight of 1: that is cheap.
+        most_price: of 1,000 bits. Every rate trains the same networks: dearer bits, which a
+            target out of reach ends in, would drown what all others are to learn.
     """
 
     features: float = 0.2
@@ -72,12 +70,14 @@ class DistillSettings:
     detections: float = 6
     crop: float = 0.5
     distance_first: float = 0
+    most_price: float = 1.5
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             samples = name in ('proposals', 'detections')
             high = {'crop': 1.0, 'background': 1.0, 'distance_first': 1e9}.get(name, 1000)
-            check_number(value, name, 1 if samples else 0, high)
+            low = 1e-6 if name == 'most_price' else 1 if samples else 0
+            check_number(value, name, low, high)
             whole = samples or name == 'distance_first'
             if whole and value != int(value):
                 raise ValueError(f'{name} is {value!r}, not a whole number')
@@ -310,17 +310,22 @@ class RateControl(nn.Module):
         targets: bytes of each rate, cheapest first.
         price: the first price of 1,000 bits, of each rate or of all.
         gain: how fast the logarithm of a price follows the logarithm of its rate.
+        most: no price is higher.
     """
 
     log_price: Tensor
     bits_per_cell: Tensor
 
     def __init__(
-        self, targets: Sequence[float], price: Tensor | float = FIRST_PRICE, gain: float = 0.01
+        self,
+        targets: Sequence[float],
+        price: Tensor | float = FIRST_PRICE,
+        gain: float = 0.01,
+        most: float = 1.5,
     ) -> None:
         super().__init__()
         self.targets = [8.0 * target for target in targets]
-        self.gain = gain
+        self.gain, self.most = gain, most
         prices = torch.as_tensor(price, dtype=torch.float32).expand(len(targets))
         self.register_buffer('log_price', prices.log())
         self.register_buffer('bits_per_cell', torch.zeros(len(targets)))
@@ -358,7 +363,7 @@ class RateControl(nn.Module):
             seen = bits / count / cells
             before = float(self.bits_per_cell[index])
             self.bits_per_cell[index] = 0.95 * before + 0.05 * seen if before else seen
-        self.log_price.clamp_(-12, math.log(MOST_PRICE))
+        self.log_price.clamp_(-12, math.log(self.most))
 
 
 def parameter_groups(
