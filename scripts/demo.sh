@@ -2,7 +2,7 @@
 # Sets everything up, then shows the pair at work: a simulated robot camera's objects, masked by a
 # cloud node to which only compressed features crossed. Pictures and logs go to demo_out/.
 #
-# Usage: bash scripts/demo.sh [--frames N] [--live] [--json FILE] [--model NAME_OR_DIR] ...
+# Usage: bash scripts/demo.sh [--frames N] [--live] [--json FILE] [--model NAME_OR_DIR] [--codec-rate RATE] ...
 #   bash scripts/demo.sh --help  tells all options
 set -euo pipefail
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.dds
 KEYS = {
     'frames_sent', 'frames_decoded', 'payload_bytes_per_frame', 'message_bytes_per_frame',
     'payload_bpfe', 'bits_per_pixel', 'mask_map', 'box_map', 'latency_ms', 'stage_ms', 'c_prime',
-    'rate', 'jpeg_q90_bytes_per_frame', 'raw_bytes_per_frame',
+    'rate', 'jpeg_q90_bytes_per_frame', 'raw_bytes_per_frame', 'compared',
 }
 OUR_EXECUTABLES = ('msfc_edge/edge_node', 'msfc_cloud/cloud_node', 'msfc_sim/clip_player')
 
@@ -44,6 +44,21 @@ def tabletop_model(tmp_path_factory):
     codec = MSFC(MSFCConfig(channels=32, code_channels=8))
     directory = tmp_path_factory.mktemp('model')
     save_model(SplitModel(detector.eval(), codec, rate=4), directory)
+    return directory
+
+
+@pytest.fixture(scope='module')
+def learned_model(tmp_path_factory):
+    """Write an untrained learned codec for the shipped detector."""
+    from msfc.codecs.base import build_codec
+    from msfc.model import SplitModel
+    from msfc.model_file import load_model, save_model
+
+    torch.manual_seed(0)
+    detector = load_model('tabletop_detector').detector
+    codec = build_codec({'type': 'learned', 'channels': detector.feature_channels})
+    directory = tmp_path_factory.mktemp('learned')
+    save_model(SplitModel(detector, codec), directory, detector_from='tabletop_detector')
     return directory
 
 
@@ -132,14 +147,19 @@ def test_run_to_the_end(demo, tabletop_model):
     assert 0 < values['latency_ms']['p50'] <= values['latency_ms']['p95']
     assert all(value > 0 for value in values['stage_ms'].values())
     assert '4 of 4' in output
+    assert [row['payload_bytes'] for row in values['compared']['rates']] == [
+        8 * 4 * 6 * n / 8 for n in (2, 4, 8, 16, 32)
+    ]
+    assert 'n=32: payload, bytes' in output
+    assert 'H.265 intra' in output
     assert cv2.imread(str(run.folder / 'demo_out' / 'contact_sheet.jpg')) is not None
     assert (run.folder / 'demo_out' / 'camera_and_masks.mp4').stat().st_size > 10_000
 
 
 def test_shipped_model_finds_what_is_there(demo):
     """Camera, edge and cloud on the recorded clip, against its ground truth."""
-    run = demo('tabletop_msfc', '--frames', '30')
-    status, output = run.end()
+    run = demo('tabletop_msfc', '--frames', '30', '--compare', '2')
+    status, output = run.end(280)
     assert status == 0, output
     values = json.loads((run.folder / 'out.json').read_text())
     assert values['frames_decoded'] == 30
@@ -149,6 +169,25 @@ def test_shipped_model_finds_what_is_there(demo):
     assert values['payload_bpfe'] == pytest.approx(0.0117, abs=1e-4)
     assert values['mask_map'] > 0.45
     assert values['box_map'] > 0.45
+    assert [row['payload_bytes'] for row in values['compared']['rates']] == [
+        640, 1280, 2560, 5120, 10240
+    ]
+    assert values['compared']['images']['detector'] == 'tabletop_detector'
+
+
+def test_learned_codec_behind_the_shipped_detector(demo, learned_model):
+    run = demo(learned_model, '--frames', '3', '--codec-rate', '1', '--compare', '1')
+    status, output = run.end()
+    assert status == 0, output
+    values = json.loads((run.folder / 'out.json').read_text())
+    assert values['rate'] == 1
+    assert values['frames_decoded'] == 3
+    compared = values['compared']
+    assert compared['frames'] == 1
+    assert compared['images']['detector'] == 'tabletop_detector'
+    assert [row['rate'] for row in compared['rates']] == list(range(8))
+    assert compared['rates'][1]['payload_bytes'] == compared['payload_bytes']
+    assert 'rate 7: payload, bytes' in output
 
 
 def test_ctrl_c(demo, tabletop_model):

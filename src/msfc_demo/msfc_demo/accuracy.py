@@ -36,11 +36,11 @@ class RunningAccuracy:
         self._results: list[dict[str, Any]] = []
         self.unknown: set[str] = set()
 
-    def add(self, found: InstanceArray, truth: InstanceArray) -> None:
+    def add(self, found: Instances, truth: InstanceArray) -> None:
         """Add a frame. True classes that the model does not have are noted as unknown.
 
         Raises:
-            ValueError: if one of the messages contradicts itself.
+            ValueError: if the message contradicts itself.
         """
         self.unknown.update({item.class_name for item in truth.instances} - set(self._names))
         if self.unknown:
@@ -49,7 +49,7 @@ class RunningAccuracy:
         self._images.append(
             {'id': number, 'height': truth.image_height, 'width': truth.image_width}
         )
-        self._results += to_coco_results(number, instances_from_message(found), self._ids)
+        self._results += to_coco_results(number, found, self._ids)
         for annotation in to_coco_results(number, self._truth(truth), self._ids):
             area = int(coco_mask.area(annotation['segmentation']))
             annotation.update(

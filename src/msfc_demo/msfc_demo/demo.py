@@ -15,14 +15,18 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import Progress
 
 from msfc.model import SplitModel
 from msfc.model_file import DESCRIPTION_FILE
 from msfc_demo.accuracy import RunningAccuracy
+from msfc_demo.comparison import IMAGES, Reference, compare
 from msfc_demo.metrics import DemoMetrics
 from msfc_demo.monitor import FrameRecord, Monitor
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
+from msfc_demo.sample import FrameSample
 from msfc_ros.fast_dds import use_profile
+from msfc_ros.messages import instances_from_message
 from msfc_ros.signals import StopSignals
 
 START_PATIENCE = 300.0
@@ -103,6 +107,7 @@ class Demo:
         self._environment = private_environment(self._logs)
         self._processes = NodeProcesses(self._logs, self._environment)
         self._accuracy = RunningAccuracy(model.class_names)
+        self._sample = FrameSample(options.frames, options.compare)
         self._live: Live | None = None
         self._progress = 0.0
 
@@ -123,6 +128,34 @@ class Demo:
                 self._watch()
             finally:
                 rclpy.try_shutdown()
+
+    def compare(self, reference: Reference) -> None:
+        """Measure what some of the frames could have been sent as; the run is over.
+
+        Args:
+            reference: whose detector gets the images.
+
+        Raises:
+            StoppedError: if a signal came.
+        """
+        frames = self._sample.frames
+        if not frames:
+            return
+        self._console.print(
+            f'Coding {len(frames)} of the frames at every rate, and as {IMAGES} images for '
+            f'{reference.name}'
+        )
+        with Progress(
+            *Progress.get_default_columns(), console=self._console, transient=True,
+            disable=not self._console.is_terminal,
+        ) as bar:
+            task = bar.add_task('comparing', total=None)
+
+            def show(done: int, total: int) -> None:
+                self._stop.check()
+                bar.update(task, completed=done, total=total)
+
+            self.figures.comparison = compare(self._model, frames, reference, show)
 
     def measure(self) -> None:
         """Take the average precision of all frames so far."""
@@ -204,7 +237,8 @@ class Demo:
         assert record.found is not None
         assert record.truth is not None
         self._progress = time.monotonic()
-        self._accuracy.add(record.found, record.truth)
+        self._accuracy.add(instances_from_message(record.found), record.truth)
+        self._sample.offer(record)
         self.figures.add(record)
         self.figures.captured, self.figures.sent = monitor.captured, monitor.sent
         self.figures.cloud_stages = monitor.cloud_stages

@@ -12,6 +12,7 @@ from PIL import Image
 from msfc.visualization import draw_instances
 from msfc_demo.metrics import ShownFrame
 from msfc_demo.monitor import decode_jpeg
+from msfc_demo.sample import middles
 from msfc_ros.messages import instances_from_message
 
 SHEET_FRAMES = 6
@@ -72,8 +73,7 @@ def write_contact_sheet(
 ) -> None:
     """Write several frames, evenly chosen, as one picture."""
     count = min(SHEET_FRAMES, len(frames))
-    # The middles of equal parts, so that each of a few shots is seen as often.
-    chosen = [int((k + 0.5) * len(frames) / count) for k in range(count)]
+    chosen = middles(len(frames), count)
     pairs = [side_by_side(frames[k], k + 1, class_names, SHEET_TILE) for k in chosen]
     pairs = [
         cv2.copyMakeBorder(pair, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=(PAPER,) * 3)

@@ -11,6 +11,8 @@ import numpy as np
 from msfc_msgs.msg import InstanceArray
 from rich.table import Table
 
+from msfc.evaluation.rate_curves import AT_MOST
+from msfc_demo.comparison import IMAGES, Comparison
 from msfc_demo.monitor import CLOUD_STAGES, EDGE_STAGES, JPEG_QUALITY, FrameRecord, SentMessage
 
 DRAWN_SCORE = 0.5
@@ -39,10 +41,20 @@ class ShownFrame:
 
 
 class DemoMetrics:
-    """Collects the figures of the decoded frames."""
+    """Collects the figures of the decoded frames.
+
+    Attributes:
+        frames: what is kept of each.
+        captured: frames that the camera took.
+        sent: frames that the edge sent.
+        precision: of what was found so far.
+        cloud_stages: mean durations of the cloud's stages in seconds.
+        comparison: of some frames with what else they could have been, if that was measured.
+    """
 
     def __init__(self) -> None:
         self.frames: list[ShownFrame] = []
+        self.comparison: Comparison | None = None
         self.captured = self.sent = 0
         self.precision: dict[str, float] = {}
         self.cloud_stages: dict[str, float] = {}
@@ -108,6 +120,7 @@ class DemoMetrics:
             'stage_ms': {stage: _number(1e3 * value) for stage, value in stages.items()},
             'c_prime': sent[-1].c_prime if sent else None,
             'rate': sent[-1].rate if sent else None,
+            'compared': self.comparison and self.comparison.to_json(),
         }
 
     def table(self, total: int) -> Table:
@@ -127,6 +140,10 @@ class DemoMetrics:
         for row in self._size_rows(figures):
             table.add_row(*row)
         table.add_section()
+        if self.comparison:
+            for row in _comparison_rows(self.comparison):
+                table.add_row(*row)
+            table.add_section()
         for stages, place in ((EDGE_STAGES, 'edge'), (CLOUD_STAGES, 'cloud')):
             for stage in stages:
                 last = self.frames[-1].sent.stages.get(stage) if self.frames else None
@@ -185,6 +202,16 @@ class DemoMetrics:
             (f'JPEG q{JPEG_QUALITY} : whole message', ',.1f : 1', JPEG_RATIO),
         ):
             yield name, _show(last.get(key), form), _show(figures[key], form)
+
+
+def _comparison_rows(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    for rate in comparison.rates:
+        yield f'{rate.name}: payload, bytes', '', f'{rate.payload_bytes:,.0f}'
+    ratio = comparison.ratio
+    if ratio is not None:
+        shown = 'not reached' if ratio.ratio is None else f'{ratio.ratio:,.1f} : 1'
+        bound = '≤ ' if ratio.status == AT_MOST else ''
+        yield f'{IMAGES} : payload, at equal mask mAP', '', bound + shown
 
 
 def _mean(values: list[Any]) -> float:

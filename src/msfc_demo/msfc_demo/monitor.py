@@ -63,7 +63,8 @@ class FrameRecord:
     """What is known of one frame; fields are None until their message has come.
 
     Attributes:
-        jpeg: the camera's image as JPEG of :data:`JPEG_QUALITY`.
+        image: the camera's image, H x W x 3 uint8 BGR.
+        jpeg: the same as JPEG of :data:`JPEG_QUALITY`.
         raw_bytes: bytes of the camera's image as it is.
         truth: its true instances.
         sent: what was measured of the message that crossed the link.
@@ -72,6 +73,7 @@ class FrameRecord:
         latency: seconds from the header's stamp until then.
     """
 
+    image: NDArray[np.uint8] | None = None
     jpeg: bytes | None = None
     raw_bytes: int = 0
     truth: InstanceArray | None = None
@@ -176,7 +178,8 @@ class Monitor(Node):
         if not self.complete:
             record = self._record(message.header)
             record.raw_bytes = len(message.data)
-            record.jpeg = encode_jpeg(image_to_bgr(message))
+            record.image = image_to_bgr(message)
+            record.jpeg = encode_jpeg(record.image)
             self._join(message.header)
 
     def _truth(self, message: InstanceArray) -> None:

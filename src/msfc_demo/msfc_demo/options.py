@@ -44,6 +44,20 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='RATE',
         help="one of the codec's rates: for packed bits n (what the model is made for)",
     )
+    parser.add_argument(
+        '--compare',
+        type=_count,
+        default=8,
+        metavar='N',
+        help='frames that are also coded at every rate, and as H.265 images, after the run (8)',
+    )
+    parser.add_argument(
+        '--reference',
+        default=None,
+        metavar='NAME_OR_DIR',
+        help='model whose detector gets these images (the one that the figures of the model are '
+        'against, or its own)',
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to a file')
     parser.add_argument(
         '--output',
@@ -59,6 +73,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError('give 1 or more')
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError('give 0 or more')
     return value
 
 

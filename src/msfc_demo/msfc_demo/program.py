@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from msfc.model_file import ModelFileError, load_model
+from msfc.model_file import load_model
 from msfc.output import check_output_file, check_output_folder
+from msfc_demo.comparison import find_reference
 from msfc_demo.demo import Demo, StoppedError, StopRequest
 from msfc_demo.media import write_contact_sheet, write_video
 from msfc_demo.metrics import DemoMetrics
@@ -32,12 +33,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if options.json:
             check_output_file(options.json)
         model = load_model(options.model)
+        reference = find_reference(options.model, model, options.reference)
         demo = Demo(options, model, console, stop)
-    except (ModelFileError, OSError) as error:
+    except (ValueError, OSError) as error:
         return _fail(console, str(error))
     try:
         stop.check()
         demo.run()
+        demo.compare(reference)
     except StoppedError as stopped:
         console.print(f'Broken off: {stopped}.')
         status = 128 + stopped.number
@@ -50,6 +53,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if demo.unknown_classes:
             names = ', '.join(sorted(demo.unknown_classes))
             console.print(f'no mAP: the model does not have the classes {names}')
+        if figures.comparison:
+            console.print(figures.comparison.sentence())
     elif not status:
         status = _fail(console, 'no frame was decoded')
     try:

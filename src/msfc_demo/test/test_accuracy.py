@@ -6,6 +6,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 from msfc_msgs.msg import Instance, InstanceArray
 
 from msfc_demo.accuracy import MIN_AREA, RunningAccuracy
+from msfc_ros.messages import instances_from_message
 
 
 def instance(name, class_id, x, y, side, score=1.0):
@@ -19,6 +20,10 @@ def array(*instances):
     return InstanceArray(image_height=120, image_width=160, instances=list(instances))
 
 
+def found(*instances):
+    return instances_from_message(array(*instances))
+
+
 @pytest.fixture
 def accuracy():
     # Not in the order of the true classes' indices.
@@ -28,7 +33,7 @@ def accuracy():
 def test_all_found(accuracy):
     for _ in range(3):
         accuracy.add(
-            array(instance('ball', 1, 5, 5, 40, 0.9), instance('mug', 0, 60, 60, 30, 0.8)),
+            found(instance('ball', 1, 5, 5, 40, 0.9), instance('mug', 0, 60, 60, 30, 0.8)),
             array(instance('mug', 9, 60, 60, 30), instance('ball', 0, 5, 5, 40)),
         )
     figures = accuracy.compute()
@@ -38,24 +43,24 @@ def test_all_found(accuracy):
 
 def test_half_of_the_classes_found(accuracy):
     truth = array(instance('mug', 9, 60, 60, 30), instance('ball', 0, 5, 5, 40))
-    accuracy.add(array(instance('ball', 1, 5, 5, 40, 0.9)), truth)
+    accuracy.add(found(instance('ball', 1, 5, 5, 40, 0.9)), truth)
     assert accuracy.compute()['mask_map'] == pytest.approx(0.5)
 
 
 def test_nothing_found(accuracy):
     assert accuracy.compute() == {}
-    accuracy.add(array(), array(instance('mug', 9, 60, 60, 30)))
+    accuracy.add(found(), array(instance('mug', 9, 60, 60, 30)))
     assert accuracy.compute()['mask_map'] == 0
 
 
 def test_slivers_are_not_asked_for(accuracy):
     side = int(np.sqrt(MIN_AREA)) - 1
     truth = array(instance('ball', 0, 5, 5, 40), instance('mug', 9, 80, 80, side))
-    accuracy.add(array(instance('ball', 1, 5, 5, 40, 0.9)), truth)
+    accuracy.add(found(instance('ball', 1, 5, 5, 40, 0.9)), truth)
     assert accuracy.compute()['mask_map'] == pytest.approx(1)
 
 
 def test_classes_that_the_model_does_not_have(accuracy):
-    accuracy.add(array(), array(instance('hammer', 0, 5, 5, 40)))
+    accuracy.add(found(), array(instance('hammer', 0, 5, 5, 40)))
     assert accuracy.unknown == {'hammer'}
     assert accuracy.compute() == {}

@@ -10,6 +10,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 from msfc_msgs.msg import Instance, InstanceArray
 from rich.console import Console
 
+from msfc_demo.comparison import Comparison, ImagePoint, RateBytes
 from msfc_demo.media import write_contact_sheet, write_video
 from msfc_demo.metrics import DemoMetrics
 from msfc_demo.monitor import FrameRecord, SentMessage, decode_jpeg, encode_jpeg
@@ -25,6 +26,7 @@ def record(k, size=(120, 160)):
         for score in (0.9, 0.2)
     ]
     return FrameRecord(
+        image=image,
         jpeg=encode_jpeg(image),
         raw_bytes=image.size,
         truth=InstanceArray(),
@@ -80,6 +82,26 @@ def test_table_and_lines(figures):
         assert words in table
     assert '5 of 60 frames' in figures.line(60)
     assert figures.seen() == 'sees: ball 0.90'
+
+
+def test_table_shows_rates_and_the_bytes_of_images(figures):
+    assert json.loads(json.dumps(figures.to_json()))['compared'] is None
+    rates = RateBytes(0, 'rate 0', 81.5), RateBytes(1, 'rate 1', 140.0)
+    points = ImagePoint('q=-50', 300.0, 0.4), ImagePoint('q=-40', 900.0, 0.6)
+    figures.comparison = Comparison(8, 140.0, 0.6, rates, 'detector', points)
+    compared = json.loads(json.dumps(figures.to_json()))['compared']
+    assert compared['images']['bytes'] == pytest.approx(900)
+    table = show(figures.table(60))
+    for words in ('rate 0: payload, bytes', '82', 'H.265 intra : payload, at equal', '6.4 : 1'):
+        assert words in table
+    figures.comparison = Comparison(8, 140.0, 0.3, rates, 'detector', points)
+    assert '≤ 2.1 : 1' in show(figures.table(60))
+    figures.comparison = Comparison(8, 140.0, 0.7, rates, 'detector', points)
+    assert 'not reached' in show(figures.table(60))
+    figures.comparison = Comparison(8, 140.0, 0.7, rates, 'detector', missing='no encoder')
+    table = show(figures.table(60))
+    assert 'rate 1: payload, bytes' in table
+    assert 'H.265' not in table
 
 
 def test_without_a_frame():

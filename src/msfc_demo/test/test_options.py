@@ -15,7 +15,10 @@ def test_defaults():
 
 @pytest.mark.parametrize(
     'arguments',
-    ['--frames 0', '--frames x', '--rate -1', '--rate nan', '--codec-rate x', '--seed -1'],
+    [
+        '--frames 0', '--frames x', '--rate -1', '--rate nan', '--codec-rate x', '--seed -1',
+        '--compare -1',
+    ],
 )
 def test_what_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as error:
