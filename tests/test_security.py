@@ -59,6 +59,7 @@ def test_every_topic_has_one_publisher():
     assert all(len(enclaves) == 1 for enclaves in publishers.values())
     assert publishers['/features'] == {'/msfc_edge'}
     assert publishers['/instances'] == {'/msfc_cloud'}
+    assert publishers['/link_report'] == {'/msfc_cloud'}
     assert publishers['/image_raw'] == {'/msfc_sim'}
     assert '/clock' not in publishers
 
@@ -128,6 +129,9 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
         parameters['rate'] = 0.0
     else:
         parameters['model'] = model_directory
+    if package == 'msfc_edge':
+        # Only then it reads what the cloud reports.
+        parameters['adaptive'] = True
     if package == 'msfc_cloud' and Detection2DArray is None:
         # Published only where vision_msgs is installed.
         granted -= {Right('publish', f'{NAMESPACE}/detections')}

@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from msfc_msgs.msg import InstanceArray, LabelInfo
+from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
+from msfc_msgs.msg import LinkReport as LinkReportMessage
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from msfc.link.receiver import LinkReceiver
+from msfc.link.report import LinkReport
 from msfc.types import Instances, Size
 from msfc.visualization import draw_instances, label_map
+from msfc.wire.message_size import compressed_feature_bytes
 from msfc_cloud.detections import Detection2DArray, detections_message
 from msfc_cloud.image_store import ImageStore
 from msfc_cloud.sequence_tracker import Arrival, Order, SequenceTracker
 from msfc_ros.diagnostics import WARN, Finding
 from msfc_ros.image_to_message import image_to_message
-from msfc_ros.messages import instances_to_message
+from msfc_ros.messages import instances_to_message, report_to_message
 from msfc_ros.node import LOG_PERIOD, ManagedNode
 from msfc_ros.qos import LATCHED
-from msfc_ros.stamps import nanoseconds
+from msfc_ros.stamps import nanoseconds, sent_and_received
 from msfc_ros.statistics import Statistics
 
 OUTPUTS: dict[str, type] = {
@@ -43,17 +47,25 @@ class Camera:
     Args:
         node: the node.
         name: namespace of the camera's topics, relative to the node's; empty for the node's own.
-        topics: topic of the ``features``, of each of :data:`OUTPUTS`, of the ``label_info`` and,
-            if there is one, of the camera images for the ``overlay``, named ``picture``.
+        topics: topic of the ``features``, of each of :data:`OUTPUTS`, of the ``label_info``, the
+            ``link_report`` and, if there is one, of the camera images for the ``overlay``, named
+            ``picture``.
+        weight: of its edge among those that share a budget.
 
     Attributes:
         statistics: counts and means for the diagnostics, also counted in the node's.
         features_topic: resolved name of the topic of the features.
         foreign: fingerprint of the foreign model that last sent something.
+        link: what has arrived over the link.
+        weight: of its edge among those that share a budget.
     """
 
-    def __init__(self, node: ManagedNode, name: str, topics: Mapping[str, str]) -> None:
+    def __init__(
+        self, node: ManagedNode, name: str, topics: Mapping[str, str], weight: float = 1.0
+    ) -> None:
         self.name = name
+        self.weight = weight
+        self.link = LinkReceiver(1.0)
         self.statistics = Statistics(whole=node.statistics)
         self._node = node
         self._topics = topics
@@ -67,12 +79,20 @@ class Camera:
         self._active = False
         self._told = float('-inf')
 
-    def advertise(self, qos: QoSProfile) -> None:
-        """Create the publishers."""
+    def advertise(self, qos: QoSProfile, report_qos: QoSProfile) -> None:
+        """Create the publishers.
+
+        Args:
+            qos: of the outputs.
+            report_qos: of the reports on the link.
+        """
         for name, kind in OUTPUTS.items():
             self._publishers[name] = self._node.publisher(kind, self._topics[name], qos)
         self._publishers['label_info'] = self._node.publisher(
             LabelInfo, self._topics['label_info'], LATCHED
+        )
+        self._publishers['link_report'] = self._node.publisher(
+            LinkReportMessage, self._topics['link_report'], report_qos
         )
 
     def withdraw(self) -> None:
@@ -81,8 +101,13 @@ class Camera:
         for publisher in publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def begin(self) -> None:
-        """Know of nothing before."""
+    def begin(self, report_period: float) -> None:
+        """Know of nothing before.
+
+        Args:
+            report_period: seconds between two reports on the link.
+        """
+        self.link = LinkReceiver(report_period)
         self.statistics.reset()
         self._tracker = SequenceTracker(self.features_topic)
         self.foreign = ''
@@ -101,9 +126,16 @@ class Camera:
         publisher = self._publishers.get(output)
         return 0 if publisher is None else publisher.get_subscription_count()
 
-    def note(self, sequence: int, header: Header) -> Arrival:
-        """Take note of the number of a message that can be decoded, and count what it tells."""
-        arrival = self._tracker.note(sequence, nanoseconds(header))
+    def note(self, message: CompressedFeature, info: Mapping[str, int]) -> Arrival:
+        """Take note of a message that can be decoded, and count what its number tells.
+
+        Args:
+            message: the message.
+            info: what the middleware knows of it.
+        """
+        sequence = message.sequence
+        arrival = self._tracker.note(sequence, nanoseconds(message.header))
+        self._note_link(message, info, arrival)
         if arrival.lost:
             self.statistics.count('lost', arrival.lost)
         if arrival.order in COUNTED:
@@ -116,6 +148,26 @@ class Camera:
                 'restarted, or a recording is played again'
             )
         return arrival
+
+    def _note_link(
+        self, message: CompressedFeature, info: Mapping[str, int], arrival: Arrival
+    ) -> None:
+        if arrival.order is Order.REPEATED:
+            return
+        if arrival.order is Order.LATE:
+            self.link.note_late(arrival.lost)
+            return
+        if arrival.order is Order.RESTARTED:
+            self.link.forget()
+        sent, received = sent_and_received(info, time.monotonic(), time.time_ns())
+        size = compressed_feature_bytes(len(message.data), message.header.frame_id)
+        self.link.note(message.sequence, sent, received, size, arrival.lost)
+
+    def publish_report(self, report: LinkReport, header: Header) -> None:
+        """Tell the edge about the link."""
+        publisher = self._publishers.get('link_report')
+        if publisher is not None:
+            publisher.publish(report_to_message(report, header))
 
     def publish(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rclpy.exceptions import InvalidNamespaceException
@@ -38,6 +39,7 @@ def declare_cameras(node: ManagedNode) -> tuple[list[Camera], bool]:
             ('label_info', 'the meaning of the labels'),
             ('detections', 'the instances as vision_msgs/Detection2DArray'),
             ('overlay', 'the picture with the instances drawn in'),
+            ('link_report', 'the reports on the link'),
         )
     }
     picture = declare(
@@ -50,8 +52,19 @@ def declare_cameras(node: ManagedNode) -> tuple[list[Camera], bool]:
     )
     if picture:
         topics['picture'] = picture
+    weights = declare(
+        node,
+        'weights',
+        [1.0],
+        'Weights of the cameras, in their order, by which link_budget is shared; a single one is '
+        'that of each.',
+        read_only=True,
+    )
     check_cameras(names, topics)
-    cameras = [Camera(node, name, topics_of(name, topics)) for name in names]
+    cameras = [
+        Camera(node, name, topics_of(name, topics), weight)
+        for name, weight in zip(names, check_weights(names, weights), strict=True)
+    ]
     if len({camera.features_topic for camera in cameras}) < len(cameras):
         raise ValueError(
             'parameter cameras has two names for one namespace: '
@@ -81,6 +94,23 @@ def check_cameras(names: Sequence[str], topics: Mapping[str, str]) -> None:
             f'the topic of {shared[0]} is {topics[shared[0]]!r}, which all cameras would share; '
             'give a name without a leading slash'
         )
+
+
+def check_weights(names: Sequence[str], weights: Sequence[float]) -> list[float]:
+    """Return the weight of each camera.
+
+    Raises:
+        ValueError: in words, if they are not one for each, or not above 0.
+    """
+    spread = list(weights) * len(names) if len(weights) == 1 else list(weights)
+    if len(spread) != len(names):
+        raise ValueError(
+            f'parameter weights has {len(weights)} numbers for {len(names)} cameras; give one for '
+            'each, or a single one'
+        )
+    if not all(math.isfinite(weight) and weight > 0.0 for weight in spread):
+        raise ValueError(f'parameter weights is {spread}, but weights have to be above 0')
+    return spread
 
 
 def topics_of(camera: str, topics: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 Subscribes ``features`` (msfc_msgs/CompressedFeature). Publishes, with the camera's header:
 ``instances`` (msfc_msgs/InstanceArray), ``label_map`` (sensor_msgs/Image, mono16), ``overlay``
 (sensor_msgs/Image, bgr8), ``detections`` (vision_msgs/Detection2DArray, where that package is
-installed), and once ``label_info`` (msfc_msgs/LabelInfo). What nobody listens to is not made.
+installed), and once ``label_info`` (msfc_msgs/LabelInfo); a few times per second ``link_report``
+(msfc_msgs/LinkReport) for the edge. What nobody listens to is not made.
 
 A message is checked as it comes, so that one that cannot be decoded, or that is older than one
 before it, never takes the place of one that is wanted.
@@ -38,6 +39,7 @@ from msfc.wire.packet import (
 from msfc_cloud.camera import Camera
 from msfc_cloud.camera_parameters import declare_cameras
 from msfc_cloud.detections import Detection2DArray
+from msfc_cloud.link_reports import LinkReporter
 from msfc_ros.diagnostics import Finding, clock_findings, shown_values, work_findings
 from msfc_ros.messages import label_info_message, packet_from_message
 from msfc_ros.model_parameters import ModelParameters, free_memory
@@ -136,7 +138,12 @@ class CloudNode(ManagedNode):
         self._picture_qos = declare_qos(
             self, 'overlay_image', 'the images for the overlay', 'best_available', depth=5
         )
+        # Small, and the next one comes soon.
+        self._report_qos = declare_qos(
+            self, 'link_report', 'the reports on the link', 'best_effort'
+        )
         self._cameras, self._has_pictures = declare_cameras(self)
+        self._reporter = LinkReporter(self, live, self._cameras)
         self._pipeline: CloudPipeline | None = None
         self._picture_timer: Any = None
 
@@ -160,7 +167,7 @@ class CloudNode(ManagedNode):
         model = self._model_parameters.load()
         self._pipeline = self._make_pipeline(model, self._limits)
         for camera in self._cameras:
-            camera.advertise(self._output_qos)
+            camera.advertise(self._output_qos, self._report_qos)
         self.hardware = str(model.detector.device)
         self.facts['fingerprint'] = self._pipeline.fingerprint
         self.get_logger().info(
@@ -178,8 +185,9 @@ class CloudNode(ManagedNode):
         kind = pipeline.model.detector.device.type
         self.start_worker(self._decode, self._max_batch or AUTO_BATCH.get(kind, 1))
         for camera in self._cameras:
-            camera.begin()
+            camera.begin(self._reporter.period)
         self._publish_label_info()
+        self._reporter.begin()
         for camera in self._cameras:
             self._subscribe_features(camera)
         if self._has_pictures:
@@ -194,6 +202,7 @@ class CloudNode(ManagedNode):
         timer, self._picture_timer = self._picture_timer, None
         if timer is not None:
             self.destroy_timer(timer)
+        self._reporter.end()
         for camera in self._cameras:
             camera.end()
         super().deactivate()
@@ -220,7 +229,10 @@ class CloudNode(ManagedNode):
     def values(self) -> Mapping[str, str]:
         """Return what is shown of this node beside its statistics, for the diagnostics."""
         foreign = {camera.foreign for camera in self._cameras if camera.foreign}
-        return {'foreign_fingerprint': ' '.join(sorted(foreign))} if foreign else {}
+        shown = {'foreign_fingerprint': ' '.join(sorted(foreign))} if foreign else {}
+        if len(self._cameras) == 1:
+            shown.update(self._reporter.values(self._cameras[0]))
+        return shown
 
     def parts(self) -> Mapping[str, tuple[list[Finding], Mapping[str, str]]]:
         """Return findings and values of each camera, where there are several."""
@@ -233,7 +245,7 @@ class CloudNode(ManagedNode):
             if self.state == 'active':
                 found = work_findings(camera.statistics, 0.0) + clock_findings(camera.statistics)
                 found += camera.findings(own)
-            values = shown_values(camera.statistics)
+            values = shown_values(camera.statistics) | dict(self._reporter.values(camera))
             if camera.foreign:
                 values['foreign_fingerprint'] = camera.foreign
             parts[camera.features_topic] = (found, values)
@@ -244,11 +256,13 @@ class CloudNode(ManagedNode):
             CompressedFeature,
             camera.features_topic,
             self._features_qos,
-            admit=lambda message: self._admit(camera, message),
+            admit=lambda message, info: self._admit(camera, message, info),
             statistics=camera.statistics,
         )
 
-    def _admit(self, camera: Camera, message: CompressedFeature) -> Waiting | None:
+    def _admit(
+        self, camera: Camera, message: CompressedFeature, info: Mapping[str, int]
+    ) -> Waiting | None:
         """Return a message that has just come, if it can be decoded and is news."""
         pipeline = self._pipeline
         assert pipeline is not None
@@ -261,10 +275,11 @@ class CloudNode(ManagedNode):
             self._refuse(camera, str(error.reason), str(error))
             return None
         item = Waiting(camera, message.header, valid)
-        order = camera.note(message.sequence, message.header).order
+        order = camera.note(message, info).order
         if not order.is_news:
             self.debug(lambda: f'{item} dropped: {order.value}')
             return None
+        self._reporter.load.arrived(camera.features_topic, time.monotonic())
         return item
 
     def _decode(self, waiting: Sequence[Waiting]) -> None:
@@ -280,6 +295,7 @@ class CloudNode(ManagedNode):
                 fresh.append(item)
         if not fresh:
             return
+        begin = time.monotonic()
         try:
             results = pipeline.decode_valid([item.packet for item in fresh])
         except Exception as error:
@@ -297,6 +313,8 @@ class CloudNode(ManagedNode):
                 self._publish(pipeline, item, result, len(fresh))
             except Exception as error:
                 self._fail(item.camera, error)
+        now = time.monotonic()
+        self._reporter.load.worked(now - begin, len(fresh), now)
 
     def _publish(
         self, pipeline: CloudPipeline, item: Waiting, result: CloudResult, batch: int

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -18,6 +18,8 @@ from msfc.link.control import LinkLimits
 from msfc.link.estimator import LinkEstimator
 from msfc.link.receiver import LinkReceiver
 from msfc.link.shares import SharedLink
+from msfc.pipeline.rate_control import Budget, RateController
+from msfc.wire.message_size import compressed_feature_bytes
 
 PACKET_BYTES = 1480
 """Bytes of a message in a packet."""
@@ -36,13 +38,14 @@ class Bottleneck(Generic[T]):
         limit: bytes that the queue holds at most.
 
     Attributes:
+        limit: the same; may be set.
         dropped: packets that did not fit.
         queued: bytes in the queue.
     """
 
     def __init__(self, rate: float, limit: int) -> None:
         self._rate = rate
-        self._limit = limit
+        self.limit = limit
         self._queue: deque[tuple[T, int]] = deque()
         self._left = 0.0
         self._at = 0.0
@@ -62,7 +65,7 @@ class Bottleneck(Generic[T]):
 
     def offer(self, item: T, size: int, now: float) -> bool:
         """Queue a packet; return whether it fits."""
-        if self.queued + size > self._limit:
+        if self.queued + size > self.limit:
             self.dropped += 1
             return False
         if not self._queue:
@@ -109,6 +112,27 @@ class Sample:
         return self.arrived - self.at
 
 
+class Frame:
+    """A frame whose messages have given sizes, one for each rate, for the rate controller.
+
+    Args:
+        sizes: bytes of the whole message at each rate.
+    """
+
+    fixed_length = True
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._payloads = [size - compressed_feature_bytes(0, '') for size in sizes]
+
+    def expected_bytes(self, rate: int) -> float:
+        """Return the bytes of the payload at a rate."""
+        return self._payloads[rate]
+
+    def payload_bytes(self, rate: int) -> int:
+        """Return the bytes of the payload at a rate."""
+        return self._payloads[rate]
+
+
 @dataclass
 class Edge:
     """A camera's sender.
@@ -138,9 +162,10 @@ class Edge:
     def __post_init__(self) -> None:
         self.estimator = LinkEstimator(self.limits)
         self.receiver = LinkReceiver(0.2)
-        self.tokens = 0.0
-        self.refilled = 0.0
         self.newest = -1
+        self._now = 0.0
+        self._controller = RateController(lambda: self._now, Budget(max_message_bytes=0))
+        self._frame = Frame(self.sizes)
 
     def choose(self, now: float) -> int:
         """Return the bytes of the message to send; 0 to skip the frame."""
@@ -148,16 +173,13 @@ class Edge:
             return self.sizes[-1]
         if not self.estimator.admits(now):
             return 0
-        target = self.estimator.bitrate(now) / 8
-        # A bucket of a third of a second, or the least message.
-        depth = max(target / 3, self.sizes[0], target / self.fps)
-        self.tokens = min(self.tokens + target * (now - self.refilled), depth)
-        self.refilled = now
-        fitting = [size for size in self.sizes if size <= self.tokens]
-        if not fitting:
+        self._now = now
+        self._controller.link_bitrate = self.estimator.bitrate(now)
+        choice = self._controller.choose(self._frame, range(len(self.sizes)))
+        if choice.rate is None:
             return 0
-        self.tokens -= fitting[-1]
-        return fitting[-1]
+        self._controller.spend(choice.message_bytes)
+        return choice.message_bytes
 
 
 class World:

@@ -2,7 +2,8 @@
 
 Subscribes ``image_raw`` (sensor_msgs/Image) or ``image_raw/compressed``
 (sensor_msgs/CompressedImage), publishes ``features`` (msfc_msgs/CompressedFeature). Nothing is
-computed while nobody subscribes to the latter.
+computed while nobody subscribes to the latter. With ``adaptive`` it follows what the cloud says of
+the link in ``link_report`` (msfc_msgs/LinkReport).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.packet import FeaturePacket, PacketError
 from msfc_edge.budget import EdgeBudget
 from msfc_edge.limits import beyond_limits
+from msfc_edge.link import ADVICE, DEAF, EdgeLink
 from msfc_edge.pace import Pace
 from msfc_ros.diagnostics import LOST, Finding
 from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
@@ -61,6 +63,7 @@ class EdgeNode(ManagedNode):
         self._model_parameters = ModelParameters(self)
         live = LiveParameters(self)
         self._budget = EdgeBudget(self, live)
+        self._link = EdgeLink(self, live, self._budget.controller)
         self._pace = Pace(
             live.declare(
                 'max_rate',
@@ -120,6 +123,7 @@ class EdgeNode(ManagedNode):
         self._pace.restart()
         self._check_topic()
         self.start_worker(self._encode)
+        self._link.begin()
         self.work_on_latest(
             TRANSPORTS[self._transport],
             self._input_topic(),
@@ -128,6 +132,11 @@ class EdgeNode(ManagedNode):
             wanted=lambda: self.listeners() > 0,
             count_lost=True,
         )
+
+    def deactivate(self) -> None:
+        """Unsubscribe and finish the image at work."""
+        self._link.end()
+        super().deactivate()
 
     def clean_up(self) -> None:
         """Let the model go."""
@@ -146,11 +155,11 @@ class EdgeNode(ManagedNode):
 
     def findings(self) -> list[Finding]:
         """Return what there is to tell about an active node, for the diagnostics."""
-        return [*super().findings(), *self._budget.findings()]
+        return [*super().findings(), *self._budget.findings(), *self._link.findings()]
 
     def values(self) -> Mapping[str, str]:
         """Return what is shown of this node beside its statistics, for the diagnostics."""
-        return self._budget.values()
+        return self._budget.values() | self._link.values()
 
     def _input_topic(self) -> str:
         """Return the topic to subscribe to; who remaps the image topic remaps its transports."""
@@ -169,6 +178,8 @@ class EdgeNode(ManagedNode):
 
     def advice(self, kind: str) -> str:
         """Return what to do about a finding of a kind, as a sentence for the log."""
+        if kind == DEAF:
+            return ADVICE
         if kind != LOST:
             return ''
         return (
@@ -190,13 +201,18 @@ class EdgeNode(ManagedNode):
         return f"Set image_transport to {transport} and image_topic to '{topic}'"
 
     def _keep_pace(
-        self, message: Image | CompressedImage
+        self, message: Image | CompressedImage, info: Mapping[str, int]
     ) -> Image | CompressedImage | None:
         """Return an image that has just come, or None if it is too soon for it."""
-        if self._pace.admits(time.monotonic()):
+        reason = self._link.refuses()
+        if not reason and self._pace.admits(time.monotonic()):
             return message
         self.statistics.count('skipped')
-        self.debug(lambda: f'image {stamp_text(message.header)} skipped: beyond max_rate')
+        if reason:
+            self.statistics.count(f'skipped_{reason}')
+        self.debug(
+            lambda: f'image {stamp_text(message.header)} skipped: {reason or "beyond max_rate"}'
+        )
         return None
 
     def _encode(self, messages: Sequence[Image | CompressedImage]) -> None:
@@ -208,6 +224,7 @@ class EdgeNode(ManagedNode):
             image = to_bgr(message)
             convert_time = time.perf_counter() - start
             frame = pipeline.analyse(image)
+            self._link.before_choice()
             choice = self._budget.choose(frame, message.header.frame_id)
             if choice.rate is None:
                 return
@@ -218,6 +235,7 @@ class EdgeNode(ManagedNode):
         self._sequence += 1
         data = serialize_message(packet_to_message(packet, message.header))
         self._budget.controller.spend(len(data))
+        self._link.sent(packet.sequence, len(data))
         self._features.publish(data)
         self._note(message.header, packet, choice, convert_time)
 

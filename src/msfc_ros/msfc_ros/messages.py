@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import torch
-from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray, LabelClass, LabelInfo
+from msfc_msgs.msg import (
+    CompressedFeature,
+    Instance,
+    InstanceArray,
+    LabelClass,
+    LabelInfo,
+)
+from msfc_msgs.msg import LinkReport as LinkReportMessage
 from std_msgs.msg import Header
 
 from msfc.instance_records import instance_records
+from msfc.link.report import LinkReport
 from msfc.types import Instances, Size
 from msfc.wire.packet import FeaturePacket, packet_fields
 from msfc_ros.image_to_message import to_bytes_field
+
+_REPORT_FIELDS = tuple(field.name for field in fields(LinkReport))
 
 _PACKET_FIELDS = tuple(field.name for field in packet_fields() if field.name != 'data')
 
@@ -108,3 +119,25 @@ def label_info_message(
         score_threshold=score_threshold,
         classes=[LabelClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
     )
+
+
+def report_to_message(report: LinkReport, header: Header) -> LinkReportMessage:
+    """Make a message of a report on the link.
+
+    Args:
+        report: the report.
+        header: when it was made.
+    """
+    message = LinkReportMessage(header=header)
+    for name in _REPORT_FIELDS:
+        setattr(message, name, getattr(report, name))
+    return message
+
+
+def report_from_message(message: LinkReportMessage) -> LinkReport:
+    """Return a report on the link.
+
+    Raises:
+        ValueError: if it has a value that no receiver sends.
+    """
+    return LinkReport(**{name: getattr(message, name) for name in _REPORT_FIELDS})

@@ -172,7 +172,7 @@ class ManagedNode(BackgroundLifecycleNode):
         message_type: type,
         topic: str,
         qos: QoSProfile,
-        admit: Callable[[Any], Any] = lambda message: message,
+        admit: Callable[[Any, Mapping[str, int]], Any] = lambda message, info: message,
         wanted: Callable[[], bool] = lambda: True,
         statistics: Statistics | None = None,
         count_lost: bool = False,
@@ -183,9 +183,9 @@ class ManagedNode(BackgroundLifecycleNode):
             message_type: type of the messages; they have a header.
             topic: the topic.
             qos: quality of service of the subscription.
-            admit: called with each message as it comes; returns what the worker gets of it, or
-                None for a message that is dropped and does not take the place of one that waits.
-                It counts these itself.
+            admit: called with each message as it comes and what the middleware knows of it;
+                returns what the worker gets of it, or None for a message that is dropped and does
+                not take the place of one that waits. It counts these itself.
             wanted: a message that comes while this is false is dropped and counted as idle.
             statistics: where the topic's messages are counted; by default those of the node.
             count_lost: count the messages as lost that their publisher's numbers tell of and that
@@ -209,7 +209,7 @@ class ManagedNode(BackgroundLifecycleNode):
                 noted.count('idle')
                 self.debug(lambda: f'{stamp_text(message.header)} on {topic}: nobody subscribes')
                 return
-            item = admit(message)
+            item = admit(message, info)
             if item is not None and worker.put(item, topic):
                 noted.count('overwritten')
                 self.debug(lambda: f'{stamp_text(message.header)} on {topic} replaces one')

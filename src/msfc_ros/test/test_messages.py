@@ -6,10 +6,11 @@ import torch
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
-from msfc_msgs.msg import CompressedFeature
+from msfc_msgs.msg import CompressedFeature, LinkReport
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
+from msfc.link import report as link_report
 from msfc.types import Instances
 from msfc.wire.packet import FeaturePacket
 from msfc_ros.image_to_message import to_bytes_field
@@ -19,6 +20,8 @@ from msfc_ros.messages import (
     label_info_message,
     packet_from_message,
     packet_to_message,
+    report_from_message,
+    report_to_message,
 )
 
 NAMES = ('mug', 'ball', 'cone')
@@ -148,3 +151,22 @@ def test_instances_that_cannot_be(name, value, words):
 def test_label_info():
     message = label_info_message('0123456789abcdef', NAMES, 0.5, make_header())
     assert [(c.class_id, c.class_name) for c in message.classes] == list(enumerate(NAMES))
+
+
+def test_reports_on_the_link_there_and_back():
+    report = link_report.LinkReport(
+        number=1, period=0.25, received=2, received_up_to=3, lost=4, bitrate=5.0, delay=0.5,
+        delay_trend=-0.25, delay_samples=6, decode_rate=7.0, share=8.0, weight=2.0,
+        acknowledged_key=9, keyframe_wanted=True,
+    )  # fmt: skip
+    message = report_to_message(report, make_header())
+    assert message.header == make_header()
+    sent = deserialize_message(serialize_message(message), LinkReport)
+    assert report_from_message(sent) == report
+    names = {field.name for field in dataclasses.fields(report)}
+    assert set(LinkReport.get_fields_and_field_types()) == names | {'header'}
+
+
+def test_a_report_as_messages_are_made_is_refused():
+    with pytest.raises(ValueError, match='period is 0'):
+        report_from_message(LinkReport())

@@ -67,10 +67,13 @@ class SharedLink(Generic[Key]):
 
     Args:
         budget: for all, in bit/s.
+
+    Attributes:
+        most: the same.
     """
 
     def __init__(self, budget: float) -> None:
-        self._budget = budget
+        self.most = budget
         least = min(LinkLimits().least, budget)
         self._control = CongestionControl(LinkLimits(budget, least, budget))
         self._before: dict[Key, LinkReport] = {}

@@ -1,0 +1,336 @@
+"""How the loop keeps to a link that falls and rises, with losses and a TCP flow beside it.
+
+Ten frames a second go over a link of 10 Mbit/s that falls to 200 kbit/s and rises to 2 Mbit/s,
+with and without ``adaptive``, each with 0 and 5 % of the packets lost, and beside a TCP flow; then
+four edges share a narrow link, one of them with twice the weight:
+
+    python benchmarks/link.py --json link.json --plot link.png             # a simulated link
+    python benchmarks/link.py --hosts --json hosts.json --plot hosts.png   # both nodes, two hosts
+
+Simulated, the link, the edge's message sizes (``--sizes``) and TCP are models, the rest is
+what the nodes use, and the result is the same on every machine. With ``--hosts`` both nodes run in
+two network namespaces (root, ROS 2); sizes and delays are those of the datagrams on the link
+between them, which is shaped. Sizes do not depend on the weights of a model with packed symbols.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(_ROOT / 'src' / 'msfc_core'), str(_ROOT / 'src' / 'msfc_core' / 'test')]
+
+import harness  # noqa: E402
+from link_simulator import OVERHEAD, PACKET_BYTES, Edge, Tcp, World  # noqa: E402
+from msfc.output import check_output_file  # noqa: E402
+
+RATES = ((0.0, 10e6), (20.0, 200e3), (50.0, 2e6))
+"""From when the link takes how much, in seconds and bit/s."""
+
+END = 80.0
+
+SETTLED = 3.0
+"""Seconds after a change of the link from which on no queue should stand."""
+
+DELAY, LIMIT = 0.02, 60_000
+"""Seconds that a packet travels, and bytes of the queue in front of the link."""
+
+FPS = 10.0
+
+SIZES = (764, 1404, 2684, 5244, 10_364)
+"""Bytes of the shipped model's messages at n = 2, 4, 8, 16 and 32, for an image of 640 x 480."""
+
+FIXED = 5244
+"""Bytes of the messages without the loop."""
+
+TCP = 5.0, 75.0
+"""When the TCP flow begins and ends."""
+
+NARROW = 400e3
+"""Bit/s of the link that four edges share."""
+
+WEIGHTS = (1.0, 2.0, 1.0, 1.0)
+
+
+@dataclass
+class Run:
+    """What happened on the link in one run; times are in seconds from its beginning.
+
+    Attributes:
+        loss: share of the packets lost.
+        tcp: whether a TCP flow competes.
+        loop: whether the edge adapts.
+        messages: time, bytes and delay of each, None if it was lost.
+        estimates: time, and what the edge took the link for, in bit/s.
+        tcp_bits: time, and bits that TCP has delivered since the time before.
+    """
+
+    loss: float
+    tcp: bool
+    loop: bool
+    messages: list[tuple[float, int, float | None]] = field(default_factory=list)
+    estimates: list[tuple[float, float]] = field(default_factory=list)
+    tcp_bits: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The conditions in words."""
+        return f'{self.loss:.0%} lost' + (', TCP beside it' if self.tcp else '')
+
+
+def conditions() -> Iterable[Run]:
+    """Yield empty runs of all conditions."""
+    for loss, tcp in ((0.0, False), (0.05, False), (0.0, True)):
+        for loop in (True, False):
+            yield Run(loss, tcp, loop)
+
+
+def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
+    """Fill in a run over a simulated link."""
+    edge = Edge(fps=FPS, sizes=tuple(sizes) if run.loop else (fixed,), adaptive=run.loop)
+    world = World([edge], list(RATES), delay=DELAY, limit=LIMIT, loss=run.loss)
+    flow = Tcp(world, *TCP) if run.tcp else None
+    world.run(END)
+    run.messages = [
+        (one.at, one.size, one.delay if one.arrived is not None else None) for one in edge.samples
+    ]
+    run.estimates = edge.estimates if run.loop else []
+    run.tcp_bits = [(at, 8.0 * size) for at, size in flow.delivered] if flow else []
+    return run
+
+
+# -- what it comes to --
+
+
+def idle_delay(size: int, rate: float, overhead: int = OVERHEAD) -> float:
+    """Return the delay of a message on the link without a queue, in seconds.
+
+    Args:
+        size: bytes of the message.
+        rate: bit/s of the link.
+        overhead: bytes around it in its first packet.
+    """
+    further = -(-size // PACKET_BYTES) - 1
+    return DELAY + 8.0 * (size + overhead + 20 * further) / rate
+
+
+def phases() -> list[tuple[float, float, float]]:
+    """Return begin, end and bit/s of each phase, without the first seconds after a change."""
+    ends = [at for at, _ in RATES[1:]] + [END]
+    return [(at + SETTLED, end, rate) for (at, rate), end in zip(RATES, ends, strict=True)]
+
+
+def summarise(run: Run, overhead: int = OVERHEAD) -> list[dict[str, Any]]:
+    """Return the figures of each phase of a run.
+
+    ``p50_ms`` and ``p95_ms`` are the median and the 95th percentile of the delay, ``p50_idle`` is
+    the median of each message's delay by that of its size on the link without a queue.
+    """
+    rows = []
+    for begin, end, rate in phases():
+        sent = [one for one in run.messages if begin <= one[0] < end]
+        arrived = [(size, delay) for _, size, delay in sent if delay is not None]
+        seconds = end - begin
+        delays = sorted(delay for _, delay in arrived)
+        rows.append(
+            {
+                'link_kbit_s': rate / 1e3,
+                'conditions': run.name,
+                'loop': run.loop,
+                'hz': len(arrived) / seconds,
+                'kbit_s': sum(8 * size for size, _ in arrived) / seconds / 1e3,
+                'bytes': median(size for size, _ in arrived) if arrived else None,
+                'lost': 1 - len(arrived) / len(sent) if sent else None,
+                'p50_ms': 1e3 * median(delays) if delays else None,
+                'p95_ms': 1e3 * delays[int(0.95 * len(delays))] if delays else None,
+                'p50_idle': median(
+                    delay / idle_delay(size, rate, overhead) for size, delay in arrived
+                )
+                if arrived
+                else None,
+                'tcp_kbit_s': sum(bits for at, bits in run.tcp_bits if begin <= at < end)
+                / seconds
+                / 1e3,
+            }
+        )
+    return rows
+
+
+def share(budget: float, loss: float) -> dict[str, Any]:
+    """Let four edges share a narrow link; return what each got of it by its weight."""
+    edges = [
+        Edge(fps=FPS, sizes=SIZES, weight=weight, begin=2.0 * index)
+        for index, weight in enumerate(WEIGHTS)
+    ]
+    world = World(edges, [(0.0, NARROW)], delay=DELAY, limit=LIMIT, loss=loss, budget=budget)
+    world.run(END)
+    begin = 20.0
+    kept = [[one for one in edge.samples if one.at >= begin] for edge in edges]
+    sent = [sum(8 * one.size for one in samples) / (END - begin) for samples in kept]
+    delays = [one.delay for samples in kept for one in samples if one.arrived is not None]
+    row: dict[str, Any] = {
+        'budget_kbit_s': budget / 1e3,
+        'lost': loss,
+        'all_kbit_s': sum(sent) / 1e3,
+        'p50_ms': 1e3 * median(delays),
+    }
+    for index, (bits, weight) in enumerate(zip(sent, WEIGHTS, strict=True)):
+        part = sum(sent) * weight / sum(WEIGHTS)
+        row[f'edge_{index + 1}_weight_{weight:g}'] = bits / part
+    return row
+
+
+# -- what is shown --
+
+
+def show(title: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print a table."""
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name, justify='right')
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return '-'
+    if isinstance(value, bool):
+        return 'on' if value else 'off'
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+
+def plot(runs: Sequence[Run], path: Path) -> None:
+    """Draw rate, delay, bytes and loss over time, the loop on and off, a column a condition."""
+    from matplotlib import pyplot
+
+    from msfc.evaluation.plots import COLOURS, STYLE
+
+    names = list(dict.fromkeys(run.name for run in runs))
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(
+            4, len(names), figsize=(4.2 * len(names), 8.0),
+            sharex=True, sharey='row', squeeze=False,
+        )  # fmt: skip
+        for column, name in enumerate(names):
+            rate, delay, size, loss = axes[:, column]
+            rate.set_title(name)
+            times = [at for at, _ in RATES] + [END]
+            steps = [bits / 1e3 for _, bits in RATES]
+            rate.stairs(steps, times, baseline=None, color='black', label='link')
+            for run in (run for run in runs if run.name == name):
+                _draw(run, (rate, delay, size, loss), COLOURS[0 if run.loop else 1])
+            rate.set_yscale('log')
+            delay.set_yscale('log')
+            size.set_yscale('log')
+            loss.set_ylim(-3, 103)
+            loss.set_xlabel('seconds')
+        labels = ('kbit/s', 'delay, ms', 'bytes of a message', 'lost messages, %')
+        for axis, label in zip(axes[:, 0], labels, strict=True):
+            axis.set_ylabel(label)
+        lines = {}
+        for axis in axes[0]:
+            handles, texts = axis.get_legend_handles_labels()
+            lines |= dict(zip(texts, handles, strict=True))
+        figure.legend(lines.values(), lines, loc='outside lower center', ncols=len(lines))
+        figure.savefig(path)
+        pyplot.close(figure)
+
+
+def _draw(run: Run, axes: Sequence[Any], colour: str) -> None:
+    rate, delay, size, loss = axes
+    name = f'loop {"on" if run.loop else "off"}'
+    seconds = range(int(END))
+    each = [[one for one in run.messages if s <= one[0] < s + 1] for s in seconds]
+    arrived = [sum(8 * one[1] for one in some if one[2] is not None) / 1e3 for some in each]
+    rate.step(seconds, [bits or None for bits in arrived], where='post', color=colour, label=name)
+    if run.estimates:
+        rate.plot(
+            [at for at, _ in run.estimates], [bits / 1e3 for _, bits in run.estimates],
+            color=colour, alpha=0.5, linewidth=0.8, linestyle='--', label='what the edge may send',
+        )  # fmt: skip
+    if run.tcp and run.loop:
+        tcp = [sum(bits for at, bits in run.tcp_bits if s <= at < s + 1) / 1e3 for s in seconds]
+        style = {'color': '#999999', 'label': 'TCP'}
+        rate.step(seconds, [bits or None for bits in tcp], where='post', **style)
+    known = [(at, bytes_, late) for at, bytes_, late in run.messages if late is not None]
+    dots = {'color': colour, 'marker': '.', 'markersize': 2, 'linestyle': 'none'}
+    delay.plot([at for at, *_ in known], [1e3 * late for *_, late in known], **dots)
+    size.plot([at for at, *_ in known], [bytes_ for _, bytes_, _ in known], **dots)
+    shares = [
+        100 * sum(one[2] is None for one in some) / len(some) if some else None for some in each
+    ]
+    loss.step(seconds, shares, where='post', color=colour)
+
+
+# -- the command --
+
+
+def measure(options: argparse.Namespace, console: Console) -> harness.Figures:
+    """Make all runs and return the figures."""
+    if options.plot:
+        check_output_file(options.plot)
+    if options.hosts:
+        from link_hosts import OVERHEAD_ON_HOSTS, run_on_hosts
+
+        runs = run_on_hosts(conditions(), options, console)
+        rows = [row for run in runs for row in summarise(run, OVERHEAD_ON_HOSTS)]
+        shares = []
+    else:
+        runs = [simulate(run, options.sizes, options.fixed) for run in conditions()]
+        rows = [row for run in runs for row in summarise(run)]
+        shares = [share(budget, loss) for budget in (350e3, 1e6) for loss in (0.0, 0.05)]
+    show('one edge', rows, console)
+    if shares:
+        show('four edges on 400 kbit/s: what each sends / its part by weight', shares, console)
+    if options.plot:
+        plot(runs, options.plot)
+    return {
+        'link': 'two network namespaces' if options.hosts else 'simulated',
+        'sizes': list(options.sizes),
+        'fixed': options.fixed,
+        'one_edge': rows,
+        'four_edges': shares,
+        'runs': [vars(run) for run in runs],
+    }
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument('--plot', type=Path, help='draw the runs into this file')
+    parser.add_argument(
+        '--sizes',
+        type=int,
+        nargs='+',
+        default=SIZES,
+        help=f'bytes of a message at each rate, smallest first, simulated ({SIZES})',
+    )
+    parser.add_argument(
+        '--fixed',
+        type=int,
+        default=FIXED,
+        help=f'bytes of a message without the loop, simulated ({FIXED})',
+    )
+    parser.add_argument(
+        '--hosts',
+        action='store_true',
+        help='both nodes in two network namespaces, as root',
+    )
+    harness.add_node_options(parser, 'tabletop_msfc', threads=1)
+    options = parser.parse_args()
+    return 0 if harness.run_benchmark(options, measure) is not None else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

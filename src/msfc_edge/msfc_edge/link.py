@@ -1,0 +1,233 @@
+"""The edge's end of the closed loop: reports come in, budget and pace follow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from msfc_msgs.msg import LinkReport as LinkReportMessage
+
+from msfc.link.control import LinkLimits
+from msfc.link.estimator import LinkEstimator
+from msfc.pipeline.rate_control import RateController
+from msfc_edge.pace import Pace
+from msfc_ros.diagnostics import OK, WARN, Finding
+from msfc_ros.messages import report_from_message
+from msfc_ros.node import ManagedNode
+from msfc_ros.parameters import LiveParameters, declare
+from msfc_ros.qos import Subscription, declare_qos
+from msfc_ros.statistics import Statistics
+
+OVERDUE, CLOUD_BUSY = 'overdue', 'cloud_busy'
+"""Why an image is skipped before it is worked on; ``skipped_REASON`` counts it."""
+
+DEAF = 'deaf'
+"""Kind of the finding that no reports come."""
+
+ADVICE = (
+    'The cloud has to be of a version that reports on the link, and its link_report and this '
+    "node's on the same topic; until then little is sent"
+)
+"""What to do about it."""
+
+
+class EdgeLink:
+    """The parameters ``adaptive`` and ``link.*`` of a node, and what follows from reports.
+
+    Args:
+        node: the node.
+        live: where parameters are declared that can be changed live.
+        controller: is told what the link takes.
+        clock: a steady time in seconds; another one for tests.
+
+    Raises:
+        ValueError: if a parameter has a value that it cannot have.
+    """
+
+    def __init__(
+        self,
+        node: ManagedNode,
+        live: LiveParameters,
+        controller: RateController,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._node = node
+        self._controller = controller
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._active = False
+        self._subscription: Subscription | None = None
+        self._adaptive: bool = live.declare(
+            'adaptive',
+            False,
+            'Send what the link takes and the cloud can decode, by the reports of the cloud: less '
+            'than target_bitrate where it has to be. Where reports cease, the least.',
+            self._set_adaptive,
+        )
+        self._limits = self._declare_limits()
+        self._topic: str = declare(
+            node, 'link_report_topic', 'link_report', 'Topic of the reports.', read_only=True
+        )
+        self._qos = declare_qos(node, 'link_report', 'the reports on the link', 'best_effort')
+        self._estimator = LinkEstimator(self._limits)
+        self._cloud_pace = Pace()
+        self._refused = Statistics()
+
+    def _declare_limits(self) -> LinkLimits:
+        default = LinkLimits()
+        names = {'start': 'start with', 'min': 'send at least', 'max': 'send at most'}
+        values = [
+            declare(
+                self._node,
+                f'link.{name}_bitrate',
+                value,
+                f'Bits of messages per second to {names[name]}, with adaptive.',
+                limits=(1.0, 1e12),
+                read_only=True,
+            )
+            for name, value in zip(
+                names, (default.start, default.least, default.most), strict=True
+            )
+        ]
+        return LinkLimits(*values)
+
+    # -- life cycle --
+
+    def begin(self) -> None:
+        """Begin to listen, if the node is to adapt."""
+        self._active = True
+        if self._adaptive:
+            self._listen()
+
+    def end(self) -> None:
+        """Forget the link; the node has ended, or will end, all subscriptions."""
+        self._active = False
+        self._forget()
+
+    def _listen(self) -> None:
+        with self._lock:
+            self._estimator = LinkEstimator(self._limits)
+            self._cloud_pace = Pace()
+        self._controller.link_bitrate = self._limits.start
+        self._subscription = self._node.subscribe(
+            LinkReportMessage, self._topic, self._qos, self._heard
+        )
+
+    def _forget(self) -> None:
+        self._subscription = None
+        self._controller.link_bitrate = None
+
+    def _set_adaptive(self, adaptive: bool) -> None:
+        changed, self._adaptive = adaptive != self._adaptive, adaptive
+        if not (changed and self._active):
+            return
+        subscription = self._subscription
+        if adaptive:
+            self._listen()
+        elif subscription is not None:
+            self._forget()
+            self._node.unsubscribe(subscription)
+
+    @property
+    def _adapts(self) -> bool:
+        return self._subscription is not None
+
+    # -- what happens --
+
+    def _heard(self, message: LinkReportMessage) -> None:
+        try:
+            report = report_from_message(message)
+        except ValueError as error:
+            # Not one of the images, of which the node keeps count.
+            self._node.refuse('bad_report', str(error), self._topic, self._refused)
+            self._node.statistics.count('bad_reports')
+            return
+        self._node.statistics.count('reports')
+        with self._lock:
+            self._estimator.note(report, self._clock())
+            self._cloud_pace.rate = report.decode_rate
+        self._follow()
+
+    def refuses(self) -> str:
+        """Return why an image that has just come is not worked on; nothing if it is."""
+        if not self._adapts:
+            return ''
+        now = self._clock()
+        with self._lock:
+            if not self._estimator.admits(now):
+                return OVERDUE
+            if self._estimator.hears_nothing(now):
+                self._cloud_pace.rate = 0.0  # it may be another cloud by now
+            if not self._cloud_pace.admits(now):
+                return CLOUD_BUSY
+        return ''
+
+    def before_choice(self) -> None:
+        """Let the budget follow the link, before a rate is chosen."""
+        if self._adapts:
+            self._follow()
+
+    def sent(self, sequence: int, size: int) -> None:
+        """Take note of a message that is sent.
+
+        Args:
+            sequence: its number.
+            size: its bytes.
+        """
+        if self._adapts:
+            with self._lock:
+                self._estimator.sent(sequence, size, self._clock())
+
+    def _follow(self) -> None:
+        with self._lock:
+            bitrate = self._estimator.bitrate(self._clock())
+        if self._adapts:
+            self._controller.link_bitrate = bitrate
+
+    # -- what is told --
+
+    def findings(self) -> list[Finding]:
+        """Return what there is to tell of the link, for the diagnostics."""
+        if not self._adapts:
+            return []
+        now, found = self._clock(), []
+        with self._lock:
+            if self._estimator.hears_nothing(now):
+                silence = self._estimator.silence(now)
+                text = f'no report on the link for {silence:.0f} s: little is sent'
+                found.append(Finding(WARN, text, DEAF))
+        busy = self._node.statistics.recent(f'skipped_{CLOUD_BUSY}')
+        if busy:
+            found.append(Finding(OK, f'{busy} images skipped as the cloud is busy'))
+        return found
+
+    def values(self) -> dict[str, str]:
+        """Return what is shown of the link, for the diagnostics."""
+        if not self._adapts:
+            return {}
+        now = self._clock()
+        with self._lock:
+            estimator, report = self._estimator, self._estimator.report
+            shown = {
+                'link_bitrate': estimator.bitrate(now),
+                'link_estimate': estimator.estimate,
+                'link_loss': estimator.loss,
+            }
+            usage = estimator.usage.value
+        if report is None:
+            return _texts(shown)
+        shown |= {
+            'link_delay_ms': report.delay * 1e3,
+            'link_delay_trend': report.delay_trend,
+            'report_age_s': estimator.silence(now),
+        }
+        if report.decode_rate:
+            shown['decode_rate_hz'] = report.decode_rate
+        if report.share:
+            shown['link_share'] = report.share
+        return _texts(shown) | {'link_usage': usage}
+
+
+def _texts(values: dict[str, float]) -> dict[str, str]:
+    return {name: f'{value:.6g}' for name, value in values.items()}
