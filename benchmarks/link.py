@@ -10,7 +10,8 @@ four edges share a narrow link, one of them with twice the weight:
 Simulated, the link, the edge's message sizes (``--sizes``) and TCP are models, the rest is
 what the nodes use, and the result is the same on every machine. With ``--hosts`` both nodes run in
 two network namespaces (root, ROS 2); sizes and delays are those of the datagrams on the link
-between them, which is shaped. Sizes do not depend on the weights of a model with packed symbols.
+between them, which is shaped. The model is small and its weights random, but its messages are as
+large as those of ``tabletop_msfc``.
 """
 
 from __future__ import annotations
@@ -33,27 +34,38 @@ import harness  # noqa: E402
 from link_simulator import OVERHEAD, PACKET_BYTES, Edge, Tcp, World  # noqa: E402
 from msfc.output import check_output_file  # noqa: E402
 
-RATES = ((0.0, 10e6), (20.0, 200e3), (50.0, 2e6))
-"""From when the link takes how much, in seconds and bit/s."""
 
-END = 80.0
+@dataclass(frozen=True)
+class Scenario:
+    """What happens to the link.
+
+    Attributes:
+        rates: from when it takes how much, in seconds and bit/s.
+        end: when a run ends, in seconds.
+        delay: seconds that a packet travels.
+        limit: bytes of the queue in front of the link.
+        fps: frames per second.
+        tcp: when the TCP flow begins and ends, in seconds.
+    """
+
+    rates: tuple[tuple[float, float], ...] = ((0.0, 10e6), (20.0, 200e3), (50.0, 2e6))
+    end: float = 80.0
+    delay: float = 0.02
+    limit: int = 60_000
+    fps: float = 10.0
+    tcp: tuple[float, float] = (5.0, 75.0)
+
+
+SCENARIO = Scenario()
 
 SETTLED = 3.0
 """Seconds after a change of the link from which on no queue should stand."""
-
-DELAY, LIMIT = 0.02, 60_000
-"""Seconds that a packet travels, and bytes of the queue in front of the link."""
-
-FPS = 10.0
 
 SIZES = (764, 1404, 2684, 5244, 10_364)
 """Bytes of the shipped model's messages at n = 2, 4, 8, 16 and 32, for an image of 640 x 480."""
 
 FIXED = 5244
 """Bytes of the messages without the loop."""
-
-TCP = 5.0, 75.0
-"""When the TCP flow begins and ends."""
 
 NARROW = 400e3
 """Bit/s of the link that four edges share."""
@@ -72,6 +84,7 @@ class Run:
         messages: time, bytes and delay of each, None if it was lost.
         estimates: time, and what the edge took the link for, in bit/s.
         tcp_bits: time, and bits that TCP has delivered since the time before.
+        on_link: whether bytes are those on the link, with all headers, not those of messages.
     """
 
     loss: float
@@ -80,26 +93,39 @@ class Run:
     messages: list[tuple[float, int, float | None]] = field(default_factory=list)
     estimates: list[tuple[float, float]] = field(default_factory=list)
     tcp_bits: list[tuple[float, float]] = field(default_factory=list)
+    on_link: bool = False
+
+    def idle_delay(self, size: int, rate: float) -> float:
+        """Return the delay of a message on the link without a queue, in seconds.
+
+        Args:
+            size: its bytes.
+            rate: bit/s of the link.
+        """
+        further = -(-size // PACKET_BYTES) - 1
+        around = 0 if self.on_link else OVERHEAD + 20 * further
+        return SCENARIO.delay + 8.0 * (size + around) / rate
 
     @property
     def name(self) -> str:
         """The conditions in words."""
-        return f'{self.loss:.0%} lost' + (', TCP beside it' if self.tcp else '')
+        return f'{self.loss:.0%} lost' + (', TCP' if self.tcp else '')
 
 
-def conditions() -> Iterable[Run]:
+def conditions(on_link: bool = False) -> Iterable[Run]:
     """Yield empty runs of all conditions."""
     for loss, tcp in ((0.0, False), (0.05, False), (0.0, True)):
         for loop in (True, False):
-            yield Run(loss, tcp, loop)
+            yield Run(loss, tcp, loop, on_link=on_link)
 
 
 def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
     """Fill in a run over a simulated link."""
-    edge = Edge(fps=FPS, sizes=tuple(sizes) if run.loop else (fixed,), adaptive=run.loop)
-    world = World([edge], list(RATES), delay=DELAY, limit=LIMIT, loss=run.loss)
-    flow = Tcp(world, *TCP) if run.tcp else None
-    world.run(END)
+    edge = Edge(fps=SCENARIO.fps, sizes=tuple(sizes) if run.loop else (fixed,), adaptive=run.loop)
+    link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit}
+    world = World([edge], list(SCENARIO.rates), loss=run.loss, **link)
+    flow = Tcp(world, *SCENARIO.tcp) if run.tcp else None
+    world.run(SCENARIO.end)
     run.messages = [
         (one.at, one.size, one.delay if one.arrived is not None else None) for one in edge.samples
     ]
@@ -111,25 +137,14 @@ def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
 # -- what it comes to --
 
 
-def idle_delay(size: int, rate: float, overhead: int = OVERHEAD) -> float:
-    """Return the delay of a message on the link without a queue, in seconds.
-
-    Args:
-        size: bytes of the message.
-        rate: bit/s of the link.
-        overhead: bytes around it in its first packet.
-    """
-    further = -(-size // PACKET_BYTES) - 1
-    return DELAY + 8.0 * (size + overhead + 20 * further) / rate
-
-
 def phases() -> list[tuple[float, float, float]]:
     """Return begin, end and bit/s of each phase, without the first seconds after a change."""
-    ends = [at for at, _ in RATES[1:]] + [END]
-    return [(at + SETTLED, end, rate) for (at, rate), end in zip(RATES, ends, strict=True)]
+    rates = SCENARIO.rates
+    ends = [at for at, _ in rates[1:]] + [SCENARIO.end]
+    return [(at + SETTLED, end, rate) for (at, rate), end in zip(rates, ends, strict=True)]
 
 
-def summarise(run: Run, overhead: int = OVERHEAD) -> list[dict[str, Any]]:
+def summarise(run: Run) -> list[dict[str, Any]]:
     """Return the figures of each phase of a run.
 
     ``p50_ms`` and ``p95_ms`` are the median and the 95th percentile of the delay, ``p50_idle`` is
@@ -152,9 +167,7 @@ def summarise(run: Run, overhead: int = OVERHEAD) -> list[dict[str, Any]]:
                 'lost': 1 - len(arrived) / len(sent) if sent else None,
                 'p50_ms': 1e3 * median(delays) if delays else None,
                 'p95_ms': 1e3 * delays[int(0.95 * len(delays))] if delays else None,
-                'p50_idle': median(
-                    delay / idle_delay(size, rate, overhead) for size, delay in arrived
-                )
+                'p50_idle': median(delay / run.idle_delay(size, rate) for size, delay in arrived)
                 if arrived
                 else None,
                 'tcp_kbit_s': sum(bits for at, bits in run.tcp_bits if begin <= at < end)
@@ -168,14 +181,15 @@ def summarise(run: Run, overhead: int = OVERHEAD) -> list[dict[str, Any]]:
 def share(budget: float, loss: float) -> dict[str, Any]:
     """Let four edges share a narrow link; return what each got of it by its weight."""
     edges = [
-        Edge(fps=FPS, sizes=SIZES, weight=weight, begin=2.0 * index)
+        Edge(fps=SCENARIO.fps, sizes=SIZES, weight=weight, begin=2.0 * index)
         for index, weight in enumerate(WEIGHTS)
     ]
-    world = World(edges, [(0.0, NARROW)], delay=DELAY, limit=LIMIT, loss=loss, budget=budget)
-    world.run(END)
-    begin = 20.0
+    link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit}
+    world = World(edges, [(0.0, NARROW)], loss=loss, budget=budget, **link)
+    begin, end = 20.0, SCENARIO.end
+    world.run(end)
     kept = [[one for one in edge.samples if one.at >= begin] for edge in edges]
-    sent = [sum(8 * one.size for one in samples) / (END - begin) for samples in kept]
+    sent = [sum(8 * one.size for one in samples) / (end - begin) for samples in kept]
     delays = [one.delay for samples in kept for one in samples if one.arrived is not None]
     row: dict[str, Any] = {
         'budget_kbit_s': budget / 1e3,
@@ -194,9 +208,9 @@ def share(budget: float, loss: float) -> dict[str, Any]:
 
 def show(title: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print a table."""
-    table = Table(title=title)
+    table = Table(title=title, padding=(0, 0))
     for name in rows[0]:
-        table.add_column(name, justify='right')
+        table.add_column(name.replace('_', ' '), justify='right', overflow='fold')
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
     console.print(table)
@@ -207,7 +221,9 @@ def _text(value: Any) -> str:
         return '-'
     if isinstance(value, bool):
         return 'on' if value else 'off'
-    return f'{value:.3g}' if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f'{value:.0f}' if value >= 100 else f'{value:.3g}'
+    return str(value)
 
 
 def plot(runs: Sequence[Run], path: Path) -> None:
@@ -225,8 +241,8 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         for column, name in enumerate(names):
             rate, delay, size, loss = axes[:, column]
             rate.set_title(name)
-            times = [at for at, _ in RATES] + [END]
-            steps = [bits / 1e3 for _, bits in RATES]
+            times = [at for at, _ in SCENARIO.rates] + [SCENARIO.end]
+            steps = [bits / 1e3 for _, bits in SCENARIO.rates]
             rate.stairs(steps, times, baseline=None, color='black', label='link')
             for run in (run for run in runs if run.name == name):
                 _draw(run, (rate, delay, size, loss), COLOURS[0 if run.loop else 1])
@@ -250,7 +266,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
 def _draw(run: Run, axes: Sequence[Any], colour: str) -> None:
     rate, delay, size, loss = axes
     name = f'loop {"on" if run.loop else "off"}'
-    seconds = range(int(END))
+    seconds = range(int(SCENARIO.end))
     each = [[one for one in run.messages if s <= one[0] < s + 1] for s in seconds]
     arrived = [sum(8 * one[1] for one in some if one[2] is not None) / 1e3 for some in each]
     rate.step(seconds, [bits or None for bits in arrived], where='post', color=colour, label=name)
@@ -281,15 +297,14 @@ def measure(options: argparse.Namespace, console: Console) -> harness.Figures:
     if options.plot:
         check_output_file(options.plot)
     if options.hosts:
-        from link_hosts import OVERHEAD_ON_HOSTS, run_on_hosts
+        from link_hosts import run_on_hosts
 
-        runs = run_on_hosts(conditions(), options, console)
-        rows = [row for run in runs for row in summarise(run, OVERHEAD_ON_HOSTS)]
+        runs = run_on_hosts(conditions(on_link=True), SCENARIO, console)
         shares = []
     else:
         runs = [simulate(run, options.sizes, options.fixed) for run in conditions()]
-        rows = [row for run in runs for row in summarise(run)]
         shares = [share(budget, loss) for budget in (350e3, 1e6) for loss in (0.0, 0.05)]
+    rows = [row for run in runs for row in summarise(run)]
     show('one edge', rows, console)
     if shares:
         show('four edges on 400 kbit/s: what each sends / its part by weight', shares, console)
@@ -327,7 +342,6 @@ def main() -> int:
         action='store_true',
         help='both nodes in two network namespaces, as root',
     )
-    harness.add_node_options(parser, 'tabletop_msfc', threads=1)
     options = parser.parse_args()
     return 0 if harness.run_benchmark(options, measure) is not None else 1
 

@@ -13,7 +13,7 @@ import pytest
 
 PATTERNS = {
     'dds': ['tests/test_pair.py::*'],
-    'faults': ['tests/test_faults.py::*'],
+    'faults': ['tests/test_faults.py::*', 'tests/test_link_loop.py::*'],
     'netem': ['tests/test_faults.py::test_slow_link*'],
     'h264': ['*/test_image_codecs.py::*[[]H.264*'],
     'h265': ['*/test_image_codecs.py::*[[]H.265*'],

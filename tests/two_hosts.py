@@ -280,14 +280,15 @@ class Agent:
     Args:
         host: the host.
         log: file of what it says.
+        *arguments: of its command line.
     """
 
-    def __init__(self, host: Host, log: Path) -> None:
+    def __init__(self, host: Host, log: Path, *arguments: str) -> None:
         self._log = log
         script = Path(__file__).with_name('host_agent.py')
         with log.open('a') as errors:
             self._process = subprocess.Popen(
-                [*host.prefix, sys.executable, str(script)],
+                [*host.prefix, sys.executable, str(script), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -50,7 +50,7 @@ def test_follows_a_link_that_falls_and_rises(fps: float, loss: float) -> None:
     fallen, risen = between(edge, 18.0, 45.0), between(edge, 70.0, END)
     # No standing queue from 3 s after the fall on, and none starves.
     assert excess(fallen, 200e3) <= 1.5
-    assert 80e3 <= bitrate(fallen, 27.0) <= 200e3
+    assert 60e3 <= bitrate(fallen, 27.0) <= 200e3
     # It is back where the camera's largest messages, or most of the link, are.
     whole = min(8 * edge.sizes[-1] * fps, 2e6) * (1.0 - 7 * loss)
     assert bitrate(risen, 10.0) >= 0.6 * whole
@@ -82,7 +82,7 @@ def test_a_tcp_flow_does_not_starve_it(rate: float) -> None:
     world.run(70.0)
     kept = bitrate(between(edge, 30.0, 70.0), 40.0)
     taken = sum(8 * size for at, size in tcp.delivered if 30.0 <= at < 70.0) / 40.0
-    assert kept >= 0.1 * min(rate / 2, 768e3)
+    assert kept >= 3 * LinkLimits().least
     assert taken >= 0.2 * rate
 
 

@@ -10,8 +10,7 @@ from msfc_msgs.msg import LinkReport as LinkReportMessage
 
 from msfc.link.control import LinkLimits
 from msfc.link.estimator import LinkEstimator
-from msfc.pipeline.rate_control import RateController
-from msfc_edge.pace import Pace
+from msfc.pipeline.rate_control import RateController, TokenBucket
 from msfc_ros.diagnostics import OK, WARN, Finding
 from msfc_ros.messages import report_from_message
 from msfc_ros.node import ManagedNode
@@ -21,6 +20,10 @@ from msfc_ros.statistics import Statistics
 
 OVERDUE, CLOUD_BUSY = 'overdue', 'cloud_busy'
 """Why an image is skipped before it is worked on; ``skipped_REASON`` counts it."""
+
+CLOUD_BURST = 2.0
+"""Images that the cloud may get at once: one to work on, one that waits. Cameras are not steady,
+and what comes on average no faster than it is decoded is not to be skipped."""
 
 DEAF = 'deaf'
 """Kind of the finding that no reports come."""
@@ -71,7 +74,7 @@ class EdgeLink:
         )
         self._qos = declare_qos(node, 'link_report', 'the reports on the link', 'best_effort')
         self._estimator = LinkEstimator(self._limits)
-        self._cloud_pace = Pace()
+        self._decodable: TokenBucket | None = None
         self._refused = Statistics()
 
     def _declare_limits(self) -> LinkLimits:
@@ -108,7 +111,7 @@ class EdgeLink:
     def _listen(self) -> None:
         with self._lock:
             self._estimator = LinkEstimator(self._limits)
-            self._cloud_pace = Pace()
+            self._decodable = None
         self._controller.link_bitrate = self._limits.start
         self._subscription = self._node.subscribe(
             LinkReportMessage, self._topic, self._qos, self._heard
@@ -146,8 +149,16 @@ class EdgeLink:
         self._node.statistics.count('reports')
         with self._lock:
             self._estimator.note(report, self._clock())
-            self._cloud_pace.rate = report.decode_rate
+            self._note_load(report.decode_rate)
         self._follow()
+
+    def _note_load(self, decode_rate: float) -> None:
+        if not decode_rate:
+            self._decodable = None
+        elif self._decodable is None:
+            self._decodable = TokenBucket(self._clock, decode_rate, CLOUD_BURST)
+        else:
+            self._decodable.change(decode_rate, CLOUD_BURST)
 
     def refuses(self) -> str:
         """Return why an image that has just come is not worked on; nothing if it is."""
@@ -158,9 +169,11 @@ class EdgeLink:
             if not self._estimator.admits(now):
                 return OVERDUE
             if self._estimator.hears_nothing(now):
-                self._cloud_pace.rate = 0.0  # it may be another cloud by now
-            if not self._cloud_pace.admits(now):
-                return CLOUD_BUSY
+                self._decodable = None  # it may be another cloud by now
+            if self._decodable is not None:
+                if self._decodable.level() < 1.0:
+                    return CLOUD_BUSY
+                self._decodable.take(1)
         return ''
 
     def before_choice(self) -> None:

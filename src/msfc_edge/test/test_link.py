@@ -120,7 +120,7 @@ def test_images_that_the_cloud_cannot_decode_are_skipped_before_the_work(make_ri
             period=30.0,
         )
 
-    # The first one is due at once.
+    # The first two are due at once.
     busy(1)
     assert 'decode_rate_hz' in rig.values()
     rig.probe.wait(

@@ -252,6 +252,8 @@ class CongestionControl:
         if self._draining is None or seen.excess < 0.5 * self._draining.excess:
             self._draining = _Draining(seen.excess, now)
         draining = self._draining
+        # What was sent before goes on to arrive for as long as the queue is.
+        draining.excess = max(draining.excess, seen.excess)
         part = 1.0 - self._queue(seen) / DRAIN - PRESSURE * (now - draining.since)
         if part <= SERIOUS and draining.serious_since is None:
             draining.serious_since = now
@@ -287,7 +289,9 @@ class _Others:
         if self._cut is not None:
             first, before, at = self._cut
             if now - at <= FORGETTING and excess >= 0.5 * before:
+                before = max(before, excess)
                 if bitrate > SERIOUS * first or now - at <= max(OTHERS, 2.0 * before):
+                    self._cut = first, before, at
                     return
                 self.found(excess)
         self._cut = bitrate, excess, now
@@ -299,7 +303,7 @@ class _Others:
 
 @dataclass
 class _Draining:
-    """A queue that is being emptied: how long it was, since when, since when in earnest."""
+    """A queue that is being emptied: how long it was at most, since when, when in earnest."""
 
     excess: float
     since: float

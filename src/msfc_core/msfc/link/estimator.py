@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from msfc.link.control import CongestionControl, LinkLimits, Observation
 from msfc.link.overuse import Usage
-from msfc.link.receiver import MEMORY
+from msfc.link.receiver import LATEST, Smallest
 from msfc.link.report import LinkReport, ahead
 from msfc.wire.message_size import PACKET_BYTES
 
@@ -39,6 +39,9 @@ and after each that follows."""
 
 FIRST_SILENCE = 3.0
 """The same before the first report: the receiver may have to be found yet."""
+
+IMPRECISION = 0.05
+"""Seconds of delay that say nothing where the delay common to all senders was taken out."""
 
 REORDERED = 100
 """Reports that an old one may be behind the newest; beyond it the receiver was restarted."""
@@ -74,7 +77,8 @@ class LinkEstimator:
         self._reported = 0.0
         self._begin: float | None = None
         self._flying: deque[_Sent] = deque(maxlen=FLYING)
-        self._landed: deque[_Sent] = deque()
+        self._latest: deque[int] = deque(maxlen=LATEST)
+        self._shortest = Smallest()
         self._usual = 0.0
         self._cut_after: int | None = None
         self._cut_at = float('-inf')
@@ -120,7 +124,7 @@ class LinkEstimator:
             trend=report.delay_trend,
             samples=report.delay_samples,
             delay=report.delay,
-            own=self._own_delay(),
+            own=self._own_delay(now) + (IMPRECISION if report.share else 0.0),
             response=max(self._usual, report.period) + RESPONSE,
             stalled=self._stalls(now),
         )
@@ -202,17 +206,19 @@ class LinkEstimator:
             landed.append(self._flying.popleft())
         taken = now - landed[-1].at
         self._usual += (SMOOTHING if self._usual else 1.0) * (taken - self._usual)
-        self._landed.extend(landed)
-        while self._landed[0].at < now - MEMORY and len(self._landed) > 1:
-            self._landed.popleft()
+        self._latest.extend(one.size for one in landed)
+        self._shortest.note(min(8.0 * one.size for one in landed) / self._control.estimate, now)
         return landed
 
-    def _own_delay(self) -> float:
-        """Return how much longer the latest message takes by itself than the smallest lately."""
-        if not self._landed:
+    def _own_delay(self, now: float) -> float:
+        """Return how much longer the latest messages take by themselves than others have lately.
+
+        On a link of the estimated rate, that of now and that of then. As of their delays, the
+        smallest of the latest counts.
+        """
+        if not self._latest:
             return 0.0
-        smallest = min(one.size for one in self._landed)
-        return 8.0 * (self._landed[-1].size - smallest) / self._control.estimate
+        return 8.0 * min(self._latest) / self._control.estimate - self._shortest.value(now)
 
 
 def packets(size: int) -> int:

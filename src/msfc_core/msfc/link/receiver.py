@@ -62,7 +62,7 @@ class LinkReceiver:
         self._lost = 0
         self._newest = 0
         self._arrivals: deque[_Arrival] = deque()
-        self._smallest = _Smallest()
+        self._smallest = Smallest()
 
     def note(
         self, sequence: int, sent: float | None, received: float, size: int, lost: int = 0
@@ -99,7 +99,7 @@ class LinkReceiver:
     def forget(self) -> None:
         """Compare with nothing before, as the sender counts anew."""
         self._arrivals.clear()
-        self._smallest = _Smallest()
+        self._smallest = Smallest()
 
     def _count(self, lost: int) -> None:
         self._received = (self._received + 1) % NUMBERS
@@ -165,13 +165,14 @@ class LinkReceiver:
         return max(0.0, min(latest) - smallest)
 
 
-class _Smallest:
+class Smallest:
     """The smallest delay of the last :data:`MEMORY` seconds, kept by the second."""
 
     def __init__(self) -> None:
         self._seconds: deque[tuple[int, float]] = deque()
 
     def note(self, delay: float, at: float) -> None:
+        """Take note of a delay at a time, both in seconds."""
         second = int(at)
         if self._seconds and self._seconds[-1][0] == second:
             # In this order a delay that is no number is left out.
