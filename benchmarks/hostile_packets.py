@@ -1,8 +1,9 @@
 """How a receiver stands a million hostile packets: what it refuses, how fast, and its memory.
 
-Every packet goes through the checks that a receiver makes, one in ``--decode-every`` through the
-whole pipeline: codec and heads of a small Mask R-CNN with random weights, whose results are
-checked too. The packets are those of the tests, ``src/msfc_core/test/hostile.py``.
+Every packet goes through the checks that a receiver makes, which read key frames; one in
+``--decode-every`` goes through the whole pipeline: codec and heads of a small Mask R-CNN with
+random weights, whose results are checked too. The packets are those of the tests,
+``src/msfc_core/test/hostile.py``.
 
     python benchmarks/hostile_packets.py --count 20000
 
@@ -38,6 +39,7 @@ from hostile import (  # noqa: E402
     small_model,
 )
 from msfc.pipeline.cloud import CloudPipeline  # noqa: E402
+from msfc.pipeline.references import KeyStore  # noqa: E402
 from msfc.wire.packet import PacketError  # noqa: E402
 
 CHUNK = 1000
@@ -68,6 +70,7 @@ class Attacked:
         self._classes = len(model.class_names)
         self._forge = PacketForge(model.packet_spec(), LIMITS, seed)
         self._decode_every = decode_every
+        self._keys = KeyStore()
         self.outcomes = Counter[str]()
         self.attacks = Counter[str]()
         self.failures: list[str] = []
@@ -77,21 +80,30 @@ class Attacked:
 
     def receive(self, count: int) -> None:
         """Forge and receive that many packets."""
-        forged = [self._forge.draw() for _ in range(count)]
-        first = self.packets
-        self.packets += count
-        sample = {i for i in range(count) if (first + i) % self._decode_every == 0}
-        start, cpu_start = time.perf_counter(), time.process_time()
-        for index, item in enumerate(forged):
-            if index not in sample:
+        forged = []
+        for _ in range(count):
+            item = self._forge.draw()
+            forged.append((item, self._forge.new_keys()))
+            self.attacks.update(item.attacks)
+        start = time.perf_counter(), time.process_time()
+        for item, keys in forged:
+            # Key frames of an honest sender, beside what is hostile.
+            for key in keys:
+                self._cloud.validate(key, self._keys)
+            if self.packets % self._decode_every:
                 self._try(item, self._check)
+                self.checked += 1
+            else:
+                self._lap(*start)
+                self._try(item, self._decode)
+                start = time.perf_counter(), time.process_time()
+            self.packets += 1
+        self._lap(*start)
+
+    def _lap(self, start: float, cpu_start: float) -> None:
+        """Count the time since ``start`` as that of checks."""
         self.check_cpu_seconds += time.process_time() - cpu_start
         self.check_seconds += time.perf_counter() - start
-        self.checked += count - len(sample)
-        for index in sorted(sample):
-            self._try(forged[index], self._decode)
-        for item in forged:
-            self.attacks.update(item.attacks)
 
     def _try(self, forged: Forged, act: Callable[[Forged], str]) -> None:
         outcome: Outcome = None
@@ -112,12 +124,12 @@ class Attacked:
             self.failures.append(what)
 
     def _check(self, forged: Forged) -> str:
-        self._cloud.validate(forged.packet)
+        self._cloud.validate(forged.packet, self._keys)
         return ACCEPTED
 
     def _decode(self, forged: Forged) -> str:
         start = time.perf_counter()
-        instances = self._cloud.decode(forged.packet).instances
+        instances = self._cloud.decode(forged.packet, self._keys).instances
         self.decode_seconds += time.perf_counter() - start
         check_instances(instances, forged.packet.image_size, self._classes)
         self.instances += len(instances)

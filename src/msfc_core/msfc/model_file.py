@@ -396,6 +396,8 @@ def _read_file(description: Mapping[str, Any], directory: Path) -> dict[str, Ten
 
 def _load_weights(model: SplitModel, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Fill a model with the tensors of a file, which must be exactly the model's."""
+    if model.codec is not None:
+        model.codec.make_room(name.removeprefix('codec.') for name in tensors)
     state = model.state_dict()
     for names, problem in (
         (state.keys() - tensors.keys(), 'lacks'),

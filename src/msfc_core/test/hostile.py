@@ -27,6 +27,7 @@ from msfc.codecs.learned import LearnedCodec, LearnedConfig
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.model import SplitModel
 from msfc.types import Instances, Size
+from msfc.wire.coder import Code, Key
 from msfc.wire.packet import (
     DecodeLimits,
     FeaturePacket,
@@ -121,8 +122,15 @@ CODED_OUTCOMES: dict[str, frozenset[Outcome]] = {
     'not_finite': frozenset({RefusalReason.BAD_RATE}),
     'out_of_range': frozenset({RefusalReason.BAD_RATE}),
     'wrong_rate': frozenset({None, RefusalReason.BAD_RATE, RefusalReason.BAD_PAYLOAD}),
+    'reordered': frozenset({None, RefusalReason.BAD_PAYLOAD}),
+    'unknown_reference': frozenset({None, RefusalReason.BAD_PAYLOAD}),
+    'other_reference': frozenset({None, RefusalReason.BAD_PAYLOAD}),
+    'false_digest': frozenset(
+        {None, RefusalReason.BAD_PAYLOAD, RefusalReason.BAD_PAYLOAD_LENGTH}
+    ),
 }
-"""Of coding 1, where they are others than those of coding 0: a payload has any length."""
+"""Of coding 1, where they are others than those of coding 0: a payload has any length, and may
+refer to a key frame, which may not have come: then anything may be a missing reference."""
 
 
 def side_fields(**sizes: Size) -> dict[str, Any]:
@@ -149,6 +157,15 @@ def refused(*reasons: RefusalReason) -> frozenset[Outcome]:
     return frozenset(reasons)
 
 
+@dataclass(frozen=True)
+class ForgedKey:
+    """A key frame: its number, the three sizes of its image, and what can be referred to."""
+
+    sequence: int
+    sizes: tuple[Size, Size, Size]
+    key: Key
+
+
 class PacketForge:
     """Draws packets from a seed, always the same ones.
 
@@ -163,6 +180,8 @@ class PacketForge:
         self.limits = limits
         self.random = Random(seed)
         self.seen: deque[FeaturePacket] = deque(maxlen=16)
+        self.keys: deque[ForgedKey] = deque(maxlen=4)
+        self._untold: list[FeaturePacket] = []
         self._names = tuple(ATTACKS)
         self._sequence = 0
 
@@ -179,21 +198,28 @@ class PacketForge:
     def outcomes(self, name: str) -> frozenset[Outcome]:
         """Return what may become of a good packet of this coding after one attack."""
         known = ATTACKS[name].outcomes
-        return known if self.spec.coder.coding == 0 else CODED_OUTCOMES.get(name, known)
+        if self.spec.coder.coding == 0:
+            return known
+        known = CODED_OUTCOMES.get(name, known)
+        return known | {RefusalReason.MISSING_REFERENCE} if None in known else known
 
     def honest(self) -> FeaturePacket:
         """Return a packet that is right in every field; its payload is random."""
-        source, valid, padded = self._sizes()
-        feature = self.spec.feature_size(padded)
+        self._sequence = (self._sequence + 1) % 2**32
+        refer = bool(self.keys) and self.random.random() < 0.3
+        key = self.random.choice(self.keys) if refer else None
+        sizes = self._sizes() if key is None else key.sizes
+        source, valid, padded = sizes
+        feature, reference = self.spec.feature_size(padded), 0
         if self.spec.coder.coding == 0:
             rate, data = self._packed(self.spec.channels * feature[0] * feature[1])
         else:
             rate = self.random.choice(self.spec.coder.rates)
-            data = self.coded((self.spec.channels, *feature), rate)
-        self._sequence = (self._sequence + 1) % 2**32
+            code = self.code((self.spec.channels, *feature))
+            reference, data = self._coded(code, rate, sizes, key)
         packet = FeaturePacket(
             sequence=self._sequence,
-            reference=0,
+            reference=reference,
             **side_fields(image=source, valid=valid, padded=padded, feature=feature),
             channels=self.spec.channels,
             rate=rate,
@@ -206,7 +232,14 @@ class PacketForge:
             data=data,
         )
         self.seen.append(packet)
+        if packet.is_key:
+            self._untold.append(packet)
         return packet
+
+    def new_keys(self) -> list[FeaturePacket]:
+        """Return the key frames since the last call as an honest sender's, beside the spoiled."""
+        untold, self._untold = self._untold, []
+        return untold
 
     def _packed(self, count: int) -> tuple[int, bytes | array[int]]:
         fitting = [
@@ -217,13 +250,25 @@ class PacketForge:
         bits = self.random.choice(fitting)
         return bits, self.payload(count, bits)
 
-    def coded(self, shape: tuple[int, int, int], rate: int) -> bytes | array[int]:
-        """Return a payload of a random code, quiet or wild."""
+    def code(self, shape: tuple[int, int, int]) -> Code:
+        """Return a random code, quiet or wild."""
         spread = self.random.choice((0.0, 0.1, 1.0, 30.0))
         words = np.frombuffer(self.random.randbytes(4 * math.prod(shape)), '<i4')
-        code = (words / 2.0**31 * spread).astype(np.float32).reshape(shape)
-        data = self.spec.coder.write(code, rate)
-        return array('B', data) if self.random.random() < 0.5 else data
+        return (words / 2.0**31 * spread).astype(np.float32).reshape(shape)
+
+    def _coded(
+        self, code: Code, rate: int, sizes: tuple[Size, Size, Size], key: ForgedKey | None
+    ) -> tuple[int, bytes | array[int]]:
+        """Return reference and payload of a code: against a key frame, of one, or of neither."""
+        coder, reference = self.spec.coder, 0
+        if key is not None:
+            reference, data = key.sequence, coder.write(code, rate, key.key)
+        elif coder.uses_references and self.random.random() < 0.3:
+            reference, (data, made) = self._sequence, coder.write_key(code, rate)
+            self.keys.append(ForgedKey(reference, sizes, made))
+        else:
+            data = coder.write(code, rate)
+        return reference, array('B', data) if self.random.random() < 0.5 else data
 
     def payload(self, count: int, bits: int) -> bytes | array[int]:
         """Return random symbols, or random floats of [-1, 1], its ends among them."""
@@ -468,8 +513,30 @@ def unknown_coding(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
 
 @attack(refused(RefusalReason.BAD_REFERENCE))
 def unknown_reference(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
-    """Of a coding that has none."""
+    """Of a coding that has none, or to a key frame that never was, or to itself."""
     return spoil(packet, reference=forge.random.choice((1, packet.sequence or 1, 2**32 - 1)))
+
+
+@attack(DECODED)
+def other_reference(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
+    """To a key frame that it was not coded against, or to none."""
+    numbers = [key.sequence for key in forge.keys]
+    return spoil(packet, reference=forge.random.choice((0, *numbers)))
+
+
+@attack(DECODED)
+def false_digest(forge: PacketForge, packet: FeaturePacket) -> FeaturePacket:
+    """Coded against a key frame that the receiver knows as another, and says nothing of it."""
+    if not forge.keys:
+        return packet
+    claimed, real = forge.random.choice(forge.keys), forge.random.choice(forge.keys)
+    rate = forge.random.choice(forge.spec.coder.rates)
+    key = replace(real.key, digest=claimed.key.digest)
+    data = forge.spec.coder.write(forge.code(key.shape), rate, key)
+    source, valid, padded = claimed.sizes
+    feature = forge.spec.feature_size(padded)
+    sizes = side_fields(image=source, valid=valid, padded=padded, feature=feature)
+    return spoil(packet, reference=claimed.sequence, rate=rate, data=data, **sizes)
 
 
 @attack(refused(RefusalReason.BAD_TIME))

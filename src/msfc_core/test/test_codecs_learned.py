@@ -8,7 +8,8 @@ import learned_reference
 from msfc.codecs.base import build_codec, transmit
 from msfc.codecs.learned import LearnedCodec, LearnedConfig
 from msfc.model import SplitModel, is_decoder_tensor
-from msfc.model_file import load_model, save_model
+from msfc.model_file import ModelFileError, load_model, save_model
+from msfc.wire.key_tables import KEY_ARRAYS
 from tiny import CHANNELS, TinyDetector, build_tiny
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -134,6 +135,63 @@ def test_fitted_tables_take_fewer_bytes_and_change_no_symbol() -> None:
     assert torch.equal(before, after)
     assert sum(map(len, short)) < sum(map(len, long))
     assert codec.entropy.frequencies[1:].sum(1).tolist() == [2**16] * 63
+
+
+def later(pyramid: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A pyramid a moment later."""
+    generator = torch.Generator().manual_seed(8)
+    return {
+        level: x + 0.1 * torch.randn(x.shape, generator=generator) for level, x in pyramid.items()
+    }
+
+
+def referring_bytes(codec: LearnedCodec, pyramid: dict[str, torch.Tensor]) -> int:
+    """Bytes of two frames that refer to the two before, at all rates."""
+    coder, sent = codec.coder(), 0
+    first, second = (codec.analyse(one).detach().numpy() for one in (pyramid, later(pyramid)))
+    for rate in coder.rates:
+        for before, after in zip(first, second, strict=True):
+            _, key = coder.write_key(before, rate)
+            sent += len(coder.write(after, rate, key))
+    return sent
+
+
+def test_tables_for_key_frames_are_the_models(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr('msfc.model_file.build_detector', build_tiny)
+    codec, pyramid = make_codec(), make_pyramid((96, 128))
+    model = SplitModel(TinyDetector(), codec)
+    plain = save_model(model, tmp_path / 'plain')
+    names = {*model.state_dict()}
+    assert not any('key_' in name for name in names)
+    _, alone = transmit(codec.coder(), codec.analyse(pyramid), 1)
+    before = referring_bytes(codec, pyramid)
+
+    codec.fit_references([(pyramid, later(pyramid))])
+    assert {*model.state_dict()} - names == {f'codec.entropy.{name}' for name in KEY_ARRAYS}
+    assert transmit(codec.coder(), codec.analyse(pyramid), 1)[1] == alone
+    assert referring_bytes(codec, pyramid) < before
+    fitted = save_model(model, tmp_path / 'fitted')
+    assert fitted != plain
+
+    for folder, fingerprint in (('plain', plain), ('fitted', fitted)):
+        loaded = load_model(tmp_path / folder)
+        assert loaded.fingerprint == fingerprint
+        again = SplitModel(TinyDetector(), make_codec(seed=1))
+        again.load_state_dict(loaded.state_dict())
+        assert again.fingerprint == fingerprint
+        sent = [referring_bytes(one.require_codec(), pyramid) for one in (loaded, again)]
+        assert sent[0] == sent[1]
+        assert (sent[0] < before) == (folder == 'fitted')
+
+
+def test_half_of_the_tables_for_key_frames_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr('msfc.model_file.build_detector', build_tiny)
+    codec = make_codec()
+    codec.entropy.make_room_for_keys()
+    codec.entropy.key_scale = None
+    save_model(SplitModel(TinyDetector(), codec), tmp_path / 'model')
+    with pytest.raises(ModelFileError, match=r'lacks tensors: codec\.entropy\.key_scale'):
+        load_model(tmp_path / 'model')
 
 
 def test_without_a_rate_nothing_is_rounded() -> None:

@@ -26,6 +26,7 @@ from hostile import (
 )
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.references import KeyStore
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.packet import DecodeLimits, FeaturePacket, PacketError, RefusalReason
 from tiny import CHANNELS, TinyDetector, tiny_model
@@ -33,10 +34,13 @@ from tiny import CHANNELS, TinyDetector, tiny_model
 FORGED = 9_000
 DRAWN = 1_000
 CODED = 1_000
+KEY_BYTES = 2**14
+"""Memory of the key frames: not all that are kept have room."""
+
 NOT_OF_CODING_0 = {RefusalReason.MISSING_REFERENCE, RefusalReason.BAD_PAYLOAD}
 NOT_OF_CODING_1 = {
-    RefusalReason.MISSING_REFERENCE, RefusalReason.BAD_SPARE_BITS, RefusalReason.NOT_FINITE,
-    RefusalReason.OUT_OF_RANGE,
+    RefusalReason.BAD_SPARE_BITS, RefusalReason.NOT_FINITE, RefusalReason.OUT_OF_RANGE,
+    RefusalReason.BAD_REFERENCE,
 }
 REFUSAL_BYTES = 64 * 2**10
 """What a refusal may take at most, in Python and numpy: sentences and one buffer of numpy's."""
@@ -51,11 +55,14 @@ def cloud() -> CloudPipeline:
     return CloudPipeline(TINY, LIMITS)
 
 
-def outcome(cloud: CloudPipeline, packet: FeaturePacket, meter: AllocationMeter) -> Outcome:
+def outcome(
+    cloud: CloudPipeline, packet: FeaturePacket, meter: AllocationMeter,
+    keys: KeyStore | None = None,
+) -> Outcome:
     """Decode one packet and check what became of it."""
     meter.reset()
     try:
-        result = cloud.decode(packet)
+        result = cloud.decode(packet, keys)
     except PacketError as error:
         return checked_reason(error, meter)
     assert meter.operators > 0
@@ -94,13 +101,22 @@ def test_forged_packets_of_range_coded_symbols() -> None:
     model = SplitModel(TinyDetector(), small_learned_codec(CHANNELS)).eval()
     cloud = CloudPipeline(model, LIMITS)
     forge, counts = PacketForge(model.packet_spec(), seed=4), Counter[Outcome]()
+    keys, referred = KeyStore(max_bytes=KEY_BYTES), 0
     with AllocationMeter() as meter:
         for _ in range(CODED):
             forged = forge.draw()
-            found = outcome(cloud, forged.packet, meter)
+            for packet in forge.new_keys():
+                cloud.validate(packet, keys)
+            found = outcome(cloud, forged.packet, meter, keys)
             assert found in forged.outcomes, (found, forged)
+            assert keys.nbytes <= KEY_BYTES
             counts[found] += 1
-    assert set(counts) >= {None, RefusalReason.BAD_PAYLOAD, RefusalReason.BAD_PAYLOAD_LENGTH}
+            referred += found is None and forged.packet.refers
+    assert set(counts) >= {
+        None, RefusalReason.BAD_PAYLOAD, RefusalReason.BAD_PAYLOAD_LENGTH,
+        RefusalReason.MISSING_REFERENCE,
+    }
+    assert referred > CODED / 30
     assert not counts.keys() & NOT_OF_CODING_1
 
 

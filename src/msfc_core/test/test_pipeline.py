@@ -19,13 +19,15 @@ from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.base import SplitDetector
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.references import KeyStore
 from msfc.pipeline.torch_network import edge_pipeline, image_to_tensor
 from msfc.types import Instances, Pyramid
 from msfc.wire.packed import PackedCoder
 from msfc.wire.packet import DecodeLimits, PacketError, RefusalReason
 from msfc.wire.packing import packed_size, unpack
 from msfc.wire.quantizer import BIT_DEPTHS, dequantize, quantize
-from tiny import CHANNELS, CODE_CHANNELS, randomize_norm, tiny_model
+from referring import referring_model
+from tiny import CODE_CHANNELS, randomize_norm, tiny_model
 
 Image = NDArray[np.uint8]
 
@@ -294,31 +296,88 @@ def test_refusals_reach_the_caller(
     assert len(cloud.decode(packet).instances) == 2
 
 
-class ReferringCoder(PackedCoder):
-    """The packed coder, as if it had references."""
+def still(count: int, size: tuple[int, int] = (50, 99)) -> list[Image]:
+    """Return images of one scene, with a pixel that changes."""
+    images = [random_image(*size) for _ in range(count)]
+    for index, image in enumerate(images):
+        image[0, 0] = index
+    return images
 
-    uses_references = True
+
+def test_what_refers_is_decoded_like_what_does_not() -> None:
+    model = referring_model()
+    edge, alone = edge_pipeline(model, key_interval=100), edge_pipeline(model)
+    cloud, keys = CloudPipeline(model), KeyStore()
+    packets = []
+    for sequence, image in enumerate(still(6), 1):
+        packets.append(edge.encode(image, sequence))
+        result = cloud.decode(packets[-1], keys)
+        assert_same(result.instances, cloud.decode(alone.encode(image, sequence)).instances)
+        edge.keys.acknowledge(keys.acknowledged)
+    assert [packet.reference for packet in packets] == [1] * 6
+    assert [packet.is_key for packet in packets] == [True] + 5 * [False]
+    assert [packet.refers for packet in packets] == [False] + 5 * [True]
+    assert max(packet.payload_bytes for packet in packets[1:]) < packets[0].payload_bytes
+    # In whatever order: only the key frame has to be there.
+    valid = [cloud.validate(packet, keys) for packet in packets]
+    for one, other in zip(cloud.decode_valid(valid[::-1]), packets[::-1], strict=True):
+        expected = cloud.decode(other, keys).instances
+        torch.testing.assert_close(one.instances.scores, expected.scores)
 
 
-class ReferringCodec(MSFC):
-    """A codec with that coder."""
-
-    def coder(self) -> PackedCoder:
-        return ReferringCoder()
+def test_a_key_frame_is_kept_whatever_becomes_of_it() -> None:
+    model = referring_model()
+    edge, cloud, keys = edge_pipeline(model, key_interval=9), CloudPipeline(model), KeyStore()
+    first, second = still(2)
+    valid = cloud.validate(edge.encode(first, 5), keys)
+    assert keys.acknowledged == 5
+    edge.keys.acknowledge(5)
+    referring = edge.encode(second, 6)
+    assert referring.refers
+    cloud.decode(referring, keys)
+    assert len(cloud.decode_valid([valid])[0].instances) == 2
 
 
 def test_a_reference_that_is_not_known_is_refused(model: SplitModel) -> None:
-    packet = replace(edge_pipeline(model).encode(random_image(50, 99), 8), reference=7)
+    packet = replace(edge_pipeline(model, 8).encode(random_image(50, 99), 8), reference=7)
     with pytest.raises(PacketError, match='frame 7, but coding 0 has no references') as caught:
         CloudPipeline(model).decode(packet)
     assert caught.value.reason is RefusalReason.BAD_REFERENCE
-    codec = ReferringCodec(MSFCConfig(CHANNELS, CODE_CHANNELS, se_reduction=4))
-    codec.load_state_dict(model.require_codec().state_dict())
-    cloud = CloudPipeline(SplitModel(model.detector, codec))
-    with pytest.raises(PacketError, match='frame 7, which is not known here') as caught:
-        cloud.decode(packet)
+    cloud, keys = CloudPipeline(referring_model()), KeyStore()
+    for store in (None, keys):
+        with pytest.raises(PacketError, match='frame 7, which is not known here') as caught:
+            cloud.decode(packet, store)
+        assert caught.value.reason is RefusalReason.MISSING_REFERENCE
+    assert keys.wanted
+    assert len(cloud.decode(replace(packet, reference=0), keys).instances) == 2
+    assert keys.wanted
+    # It names itself: a key frame.
+    assert len(cloud.decode(replace(packet, reference=8)).instances) == 2
+    assert len(cloud.decode(replace(packet, reference=8), keys).instances) == 2
+    assert (keys.wanted, keys.acknowledged) == (False, 8)
+
+
+def test_another_frame_of_the_same_number_is_no_reference() -> None:
+    """The sender was restarted, and the receiver has a key frame of before."""
+    model = referring_model()
+    edge, cloud, keys = edge_pipeline(model, key_interval=9), CloudPipeline(model), KeyStore()
+    first, second = still(2)
+    cloud.decode(edge.encode(random_image(50, 99, 1), 1), keys)
+    edge.keys.restart()
+    edge.encode(first, 1)  # is lost
+    edge.keys.acknowledge(keys.acknowledged)
+    with pytest.raises(PacketError, match='frame 1, but the one known here is another') as caught:
+        cloud.decode(edge.encode(second, 2), keys)
     assert caught.value.reason is RefusalReason.MISSING_REFERENCE
-    assert len(cloud.decode(replace(packet, reference=0)).instances) == 2
+    assert keys.wanted
+    small = replace(edge_pipeline(model).encode(random_image(30, 30), 3), reference=1)
+    with pytest.raises(PacketError, match='the one known here is of another size'):
+        cloud.decode(small, keys)
+
+
+def test_key_frames_need_a_coding_with_references(model: SplitModel) -> None:
+    with pytest.raises(ValueError, match="the model's coding, 0, has no references"):
+        edge_pipeline(model, key_interval=5)
 
 
 def test_a_packet_is_checked_once(model: SplitModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,8 +224,10 @@ def test_what_cannot_be_written_is_refused() -> None:
     code = some_code((3, 4, 4))
     with pytest.raises(ValueError, match='rate 2 is not one of 0, 1'):
         CODER.write(code, 2)
-    with pytest.raises(ValueError, match='no reference'):
-        CODER.write(code, 0, reference=code)
+    _, key = CODER.write_key(code[:, :2], 0)
+    for act in (CODER.write, lambda code, *given: CODER.read(b'', code.shape, *given)):
+        with pytest.raises(ValueError, match=r'\(3, 4, 4\) cannot refer to one of \(3, 2, 4\)'):
+            act(code, 0, key)
     with pytest.raises(ValueError, match='3 channels, not of shape'):
         CODER.write(code[:2], 0)
     code[1, 2, 3] = np.nan
@@ -252,6 +254,10 @@ def test_tables_are_whole_and_longest_at_their_centre() -> None:
         ({'output.0.weight': np.zeros((6, 5, 1, 1)), 'output.0.bias': np.zeros(6)}, 'of slices'),
         ({'frequencies': np.zeros((3, 512), int)}, '64 tables'),
         ({'reaches': np.full(64, 300)}, 'shorter than their reaches'),
+        ({'key_frequencies': np.zeros((3, 512), int)}, '64 tables'),
+        ({'key_weight': np.full((2, 64, 13, 6), 17)}, 'key_weight is not of .* from 0 to 16'),
+        ({'key_scale': np.zeros((64, 13, 6))}, r'key_scale is not of shape \(2, 64, 13, 6\)'),
+        ({'key_hyper_scale': np.full((2, 2, 6), 64)}, 'key_hyper_scale is not of'),
     ],
 )
 def test_impossible_models_are_refused(changes, fault: str) -> None:

@@ -8,7 +8,7 @@ nobody's here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -101,6 +101,13 @@ class FeatureCodec(nn.Module, ABC):
 
         Returns:
             The rebuilt pyramid, and the bits of each of the N codes; None without a rate.
+        """
+
+    def make_room(self, names: Iterable[str]) -> None:
+        """Make room for tensors that not all models of this kind have.
+
+        Args:
+            names: of all tensors that are about to be loaded, as in the codec's own state.
         """
 
     def check_pyramid(self, pyramid: Pyramid) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from msfc.model import SplitModel
+from msfc.pipeline.references import KeyStore
 from msfc.pipeline.torch_network import device_stopwatch, prepare_model
 from msfc.types import ImageSizes, Instances, Size
+from msfc.wire.coder import Code, Key
 from msfc.wire.packet import (
     DecodeLimits,
     FeaturePacket,
@@ -68,30 +70,62 @@ class CloudPipeline:
         """The fingerprint of the packets that can be decoded."""
         return self._spec.model
 
-    def validate(self, packet: FeaturePacket) -> ValidPacket:
+    def validate(self, packet: FeaturePacket, keys: KeyStore | None = None) -> ValidPacket:
         """Check that a packet can be decoded, see :func:`msfc.wire.packet.validate`.
+
+        A key frame is read at once, if there is a store, and kept there: what refers to it can be
+        decoded, whatever becomes of the key frame itself. Of a packet that refers to one, the
+        key frame is looked up; where it is missing the store takes note.
+
+        Args:
+            packet: a packet from anywhere.
+            keys: the key frames of its sender; without any, packets that refer are refused.
 
         Raises:
             PacketError: if it cannot.
         """
         valid = validate(packet, self._spec, self.limits)
-        if packet.reference:
-            raise PacketError(
-                RefusalReason.MISSING_REFERENCE,
-                f'coded against frame {packet.reference}, which is not known here',
-            )
-        return valid
+        if packet.refers:
+            return replace(valid, key=self._find_key(packet, keys))
+        if keys is None or not packet.is_key:
+            return valid
+        code, key = self._spec.coder.read_key(packet.data, packet.code_shape, packet.rate)
+        keys.add(packet.sequence, key)
+        return replace(valid, code=code)
 
-    def decode(self, packet: FeaturePacket) -> CloudResult:
+    def _find_key(self, packet: FeaturePacket, keys: KeyStore | None) -> Key:
+        """Return the key frame that a packet is coded against.
+
+        Raises:
+            PacketError: if it is not here, or another one than the sender had.
+        """
+        key = None if keys is None else keys.find(packet.reference)
+        problem = 'which is not known here'
+        if key is not None:
+            if key.shape != packet.code_shape:
+                problem = 'but the one known here is of another size'
+            elif not self._spec.coder.refers_to(packet.data, key):
+                problem = 'but the one known here is another'
+            else:
+                return key
+        if keys is not None:
+            keys.miss()
+        raise PacketError(
+            RefusalReason.MISSING_REFERENCE,
+            f'coded against frame {packet.reference}, {problem}',
+        )
+
+    def decode(self, packet: FeaturePacket, keys: KeyStore | None = None) -> CloudResult:
         """Detect the instances in the image that a packet was made of.
 
         Args:
             packet: a packet from anywhere.
+            keys: the key frames of its sender, see :meth:`validate`.
 
         Raises:
             PacketError: if it cannot be decoded; nothing has been allocated then.
         """
-        (result,) = self.decode_batch([packet])
+        (result,) = self.decode_valid([self.validate(packet, keys)])
         return result
 
     def decode_batch(self, packets: Sequence[FeaturePacket]) -> list[CloudResult]:
@@ -127,16 +161,17 @@ class CloudPipeline:
             groups[valid.packet.padded_size, valid.max_instances].append(index)
         results: dict[int, CloudResult] = {}
         for (_, most), indices in groups.items():
-            together = self._decode([packets[index].packet for index in indices], most)
+            together = self._decode([packets[index] for index in indices], most)
             results.update(zip(indices, together, strict=True))
         return [results[index] for index in range(len(packets))]
 
     @torch.inference_mode()
-    def _decode(self, packets: Sequence[FeaturePacket], most: int) -> list[CloudResult]:
+    def _decode(self, valid: Sequence[ValidPacket], most: int) -> list[CloudResult]:
         """Decode checked packets of one network input size."""
-        detector, coder = self._model.detector, self._spec.coder
+        detector = self._model.detector
         watch = device_stopwatch(detector.device)
-        codes = [coder.read(one.data, one.code_shape, one.rate) for one in packets]
+        codes = [self._read(one) for one in valid]
+        packets = [one.packet for one in valid]
         code = torch.from_numpy(np.stack(codes)).to(detector.device)
         durations = {'unpack': watch.lap()}
         padded = packets[0].padded_size
@@ -154,3 +189,10 @@ class CloudPipeline:
         durations['infer'] = watch.lap()
         share = {stage: seconds / len(packets) for stage, seconds in durations.items()}
         return [CloudResult(instances, share) for instances in found]
+
+    def _read(self, valid: ValidPacket) -> Code:
+        """Return the code of a checked packet."""
+        if valid.code is not None:
+            return valid.code
+        packet = valid.packet
+        return self._spec.coder.read(packet.data, packet.code_shape, packet.rate, valid.key)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msfc.pipeline.edge_network import EdgeNetwork, EdgeOutput
+from msfc.pipeline.references import Draft, KeyFrames
 from msfc.pipeline.stopwatch import Stopwatch
 from msfc.types import Size
 from msfc.wire.coder import CodeShape, PayloadCoder
@@ -23,16 +24,23 @@ class EdgeFrame:
         image_size: height and width of the image in pixels.
         coder: makes bytes of the code.
         fingerprint: of the model whose decoder is needed.
+        keys: the sender's key frames; by default there are none.
     """
 
     def __init__(
-        self, output: EdgeOutput, image_size: Size, coder: PayloadCoder, fingerprint: str
+        self,
+        output: EdgeOutput,
+        image_size: Size,
+        coder: PayloadCoder,
+        fingerprint: str,
+        keys: KeyFrames | None = None,
     ) -> None:
         self.output = output
         self.image_size = image_size
         self._coder = coder
         self._fingerprint = fingerprint
-        self._payloads: dict[int, bytes] = {}
+        self._keys = keys or KeyFrames(coder)
+        self._payloads: dict[int, Draft] = {}
         self._pack_time = 0.0
 
     @property
@@ -44,7 +52,7 @@ class EdgeFrame:
     @property
     def fixed_length(self) -> bool:
         """Whether a payload's length is known before it is written."""
-        return self._coder.fixed_length
+        return self._coder.fixed_length and not self._keys.interval
 
     @property
     def written(self) -> tuple[int, ...]:
@@ -77,15 +85,20 @@ class EdgeFrame:
             ValueError: if the rate is unknown.
             PacketError: if the network gave values that are not numbers.
         """
-        payload = self._payloads.get(rate)
-        if payload is None:
+        return self._draft(rate).data
+
+    def _draft(self, rate: int) -> Draft:
+        draft = self._payloads.get(rate)
+        if draft is None:
             watch = Stopwatch()
-            payload = self._payloads[rate] = self._coder.write(self.output.code, rate)
+            draft = self._payloads[rate] = self._keys.draft(self.output.code, rate)
             self._pack_time += watch.lap()
-        return payload
+        return draft
 
     def packet(self, rate: int, sequence: int = 0) -> FeaturePacket:
         """Return the packet of a rate; its ``pack_time`` is that of all payloads written so far.
+
+        Where there are key frames it is taken to be sent: ask for one packet of a frame.
 
         Args:
             rate: one that the coder knows.
@@ -95,13 +108,13 @@ class EdgeFrame:
             ValueError: if the rate is unknown.
             PacketError: if the network gave values that are not numbers.
         """
-        data = self.payload(rate)
+        draft, sequence = self._draft(rate), sequence % 2**32
         channels, height, width = self.code_shape
         durations = self.output.durations
         valid, padded = self.output.sizes.valid[0], self.output.sizes.padded
         return FeaturePacket(
-            sequence=sequence % 2**32,
-            reference=0,
+            sequence=sequence,
+            reference=self._keys.commit(draft, sequence),
             image_height=self.image_size[0],
             image_width=self.image_size[1],
             valid_height=valid[0],
@@ -118,7 +131,7 @@ class EdgeFrame:
             backbone_time=_float32(durations['backbone']),
             encode_time=_float32(durations['encode']),
             pack_time=_float32(self._pack_time),
-            data=data,
+            data=draft.data,
         )
 
 
@@ -133,17 +146,28 @@ class EdgePipeline:
         coder: makes bytes of it.
         fingerprint: of the model whose decoder is needed.
         rate: one that the coder knows.
+        key_interval: frames from one key frame to the next; 0 for none, when every packet
+            decodes alone.
+
+    Attributes:
+        keys: the key frames: what the receiver says of them goes in here.
 
     Raises:
-        ValueError: if the rate is unknown.
+        ValueError: if the rate is unknown, or there are to be key frames and the coder has none.
     """
 
     def __init__(
-        self, network: EdgeNetwork, coder: PayloadCoder, fingerprint: str, rate: int
+        self,
+        network: EdgeNetwork,
+        coder: PayloadCoder,
+        fingerprint: str,
+        rate: int,
+        key_interval: int = 0,
     ) -> None:
         self._network = network
         self._coder = coder
         self._fingerprint = fingerprint
+        self.keys = KeyFrames(coder, key_interval)
         self.rate = rate
 
     @property
@@ -177,7 +201,8 @@ class EdgePipeline:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f'an image is H x W x 3 uint8, got {image.shape} {image.dtype}')
         size = (image.shape[0], image.shape[1])
-        return EdgeFrame(self._network(image), size, self._coder, self._fingerprint)
+        output = self._network(image)
+        return EdgeFrame(output, size, self._coder, self._fingerprint, self.keys)
 
     def encode(self, image: NDArray[np.uint8], sequence: int = 0) -> FeaturePacket:
         """Compress one image.

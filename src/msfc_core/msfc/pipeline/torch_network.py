@@ -46,16 +46,20 @@ class TorchEdgeNetwork:
         return EdgeOutput(code, batch.sizes, durations)
 
 
-def edge_pipeline(model: SplitModel, rate: int | None = None) -> EdgePipeline:
+def edge_pipeline(
+    model: SplitModel, rate: int | None = None, key_interval: int = 0
+) -> EdgePipeline:
     """Return the pipeline that runs a model's own modules.
 
     Args:
         model: a model with a codec, see :class:`TorchEdgeNetwork`. Its weights must not change
             while the pipeline is in use, as fingerprint and coder are taken once.
         rate: one that the codec's coder knows; the model's default if not given.
+        key_interval: frames from one key frame to the next; 0 for none.
 
     Raises:
-        ValueError: if the model has no codec or the rate is unknown.
+        ValueError: if the model has no codec, the rate is unknown, or there are to be key frames
+            and the codec's coder has none.
     """
     network = TorchEdgeNetwork(model)
     return EdgePipeline(
@@ -63,6 +67,7 @@ def edge_pipeline(model: SplitModel, rate: int | None = None) -> EdgePipeline:
         model.require_codec().coder(),
         model.fingerprint,
         model.rate if rate is None else rate,
+        key_interval,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -17,6 +18,32 @@ Code: TypeAlias = NDArray[np.float32]
 """The code of one image, C' x h x w."""
 
 
+@dataclass(frozen=True)
+class Key:
+    """What both ends keep of a key frame: what other frames are coded against.
+
+    Whole numbers, the same at both ends.
+
+    Attributes:
+        shape: of its code.
+        rate: its own.
+        values: of its code, h w x C', in the coder's units at that rate.
+        side: what else of it helps; empty if nothing.
+        digest: tells it from other key frames, 0 to 4095.
+    """
+
+    shape: CodeShape
+    rate: int
+    values: NDArray[np.int16]
+    side: NDArray[np.int16]
+    digest: int
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return self.values.nbytes + self.side.nbytes
+
+
 class PayloadCoder(ABC):
     """Between the code of one image and the payload of its packet, bit-exact on every machine.
 
@@ -26,9 +53,9 @@ class PayloadCoder(ABC):
     Attributes:
         coding: the number of the coding in packets.
         rates: the rates that it knows, cheapest first; what one means is the coding's.
-        uses_references: whether a payload may be coded against an earlier frame's code.
+        uses_references: whether a payload may be coded against a key frame.
         fixed_length: whether all payloads of one shape and rate have one length, which
-            :meth:`expected_bytes` then gives exactly.
+            :meth:`expected_bytes` then gives exactly; without references.
     """
 
     coding: ClassVar[int]
@@ -37,22 +64,23 @@ class PayloadCoder(ABC):
     fixed_length: ClassVar[bool] = False
 
     @abstractmethod
-    def write(self, code: Code, rate: int, reference: Code | None = None) -> bytes:
+    def write(self, code: Code, rate: int, reference: Key | None = None) -> bytes:
         """Return the payload of a code.
 
         Args:
             code: C' x h x w float32.
             rate: one of :attr:`rates`.
-            reference: what :meth:`read` gave for the frame that this one refers to, if to any.
+            reference: the key frame that it is coded against, if against any; of its shape, at
+                whatever rate.
 
         Raises:
-            ValueError: if the rate is unknown, or a reference is given to a coder without them.
+            ValueError: if the rate is unknown, or the reference does not fit.
             PacketError: if a value is not a number.
         """
 
     @abstractmethod
     def read(
-        self, data: Bytes, shape: CodeShape, rate: int, reference: Code | None = None
+        self, data: Bytes, shape: CodeShape, rate: int, reference: Key | None = None
     ) -> Code:
         """Return the code that a payload holds, a new array.
 
@@ -63,10 +91,36 @@ class PayloadCoder(ABC):
             reference: as it was written with.
 
         Raises:
-            ValueError: if it is none of this shape and rate, or a reference is given to a coder
-                without them.
+            ValueError: if it is none of this shape and rate, or the reference does not fit.
+            PacketError: if only reading shows that it cannot be decoded, such as that it was
+                written against another key frame.
+        """
+
+    def write_key(self, code: Code, rate: int) -> tuple[bytes, Key]:
+        """Return the payload of a code without a reference, and what others can refer to.
+
+        Raises:
+            ValueError: if the rate is unknown, or the coder has no references.
+            PacketError: if a value is not a number.
+        """
+        raise ValueError(f'coding {self.coding} has no references')
+
+    def read_key(self, data: Bytes, shape: CodeShape, rate: int) -> tuple[Code, Key]:
+        """Return what :meth:`read` does of a payload without a reference, and its key.
+
+        Raises:
+            ValueError: if it is none of this shape and rate, or the coder has no references.
             PacketError: if only reading shows that it cannot be decoded.
         """
+        raise ValueError(f'coding {self.coding} has no references')
+
+    def refers_to(self, data: Bytes, key: Key) -> bool:
+        """Return whether a payload with a reference was written against this key frame.
+
+        Another one that had the same number, as one before a restart of the sender, is told by it
+        in all but one case of 4,096.
+        """
+        raise ValueError(f'coding {self.coding} has no references')
 
     @abstractmethod
     def check(self, data: Bytes, shape: CodeShape, rate: int) -> None:

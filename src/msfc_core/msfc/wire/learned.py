@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from math import erf, sqrt
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msfc.wire.coder import Code, CodeShape, PayloadCoder
+from msfc.wire.coder import Code, CodeShape, Key, PayloadCoder
 from msfc.wire.entropy import (
     ACTIVATION_BITS,
     SCALES,
@@ -17,11 +18,24 @@ from msfc.wire.entropy import (
     Floats,
     Ints,
     board,
+    clipped,
     patches,
 )
+from msfc.wire.key_tables import Guide, Indices, KeyTables, Move
 from msfc.wire.packet import PacketError, RefusalReason
 from msfc.wire.packing import Bytes, byte_length
-from msfc.wire.range_coder import TOTAL, RangeReader, RangeWriter, Table, uniform_table
+from msfc.wire.range_coder import TOTAL, Table
+from msfc.wire.symbols import (
+    FAR,
+    TOP_SYMBOL,
+    SymbolReader,
+    SymbolWriter,
+    read_digest,
+    scale_tables,
+)
+
+if TYPE_CHECKING:
+    from msfc.wire.key_fit import MoveCounts
 
 CODING_LEARNED = 1
 """The number of this coding in packets."""
@@ -31,9 +45,6 @@ LEAST_SCALE, GREATEST_SCALE = 0.05, 64.0
 
 MAX_REACH = 255
 """Symbols farther from their mean than their table reaches are written in full."""
-
-TOP_SYMBOL = 2047
-"""Symbols are -2047 .. 2047."""
 
 PRIOR = 500
 """Symbols of a Gaussian that a fitted table begins with."""
@@ -97,7 +108,8 @@ class LearnedCoder(PayloadCoder):
         arrays: what the model has under these names: all of the entropy model's arrays
             (:class:`~msfc.wire.entropy.EntropyNetwork`), ``frequencies`` and ``reaches``, of
             each rate R x C' ``inverse_gain`` and ``rate_offset``, and ``typical_bytes``, R;
-            to write, those of :data:`EDGE_ARRAYS` as well.
+            to write, those of :data:`EDGE_ARRAYS` as well; and if they were fitted, those of
+            :data:`~msfc.wire.key_tables.KEY_ARRAYS`.
         slices: how many channels are decoded at a time.
 
     Raises:
@@ -105,6 +117,7 @@ class LearnedCoder(PayloadCoder):
     """
 
     coding: ClassVar[int] = CODING_LEARNED
+    uses_references: ClassVar[bool] = True
 
     def __init__(
         self, arrays: Mapping[str, NDArray[Any]], slices: tuple[int, ...]
@@ -116,37 +129,92 @@ class LearnedCoder(PayloadCoder):
         self._offset: Floats = np.asarray(arrays['rate_offset'], np.float32)
         self._typical = np.asarray(arrays['typical_bytes'], np.float64)
         self._reaches: Ints = np.asarray(arrays['reaches'], np.int32)
-        self._tables = _tables(np.asarray(arrays['frequencies'], np.int32), self._reaches)
-        self._far = uniform_table(2 * TOP_SYMBOL + 2)
+        self._tables = scale_tables(np.asarray(arrays['frequencies'], np.int32), self._reaches)
+        self._key_frequencies = self._tables
+        if 'key_frequencies' in arrays:
+            frequencies = np.asarray(arrays['key_frequencies'], np.int32)
+            self._key_frequencies = scale_tables(frequencies, self._reaches)
+        self._moves = KeyTables(arrays, self.network.hyper_index)
         self._hyper: _HyperAnalysis | None = None
         if all(name in arrays for name in EDGE_ARRAYS):
             self._hyper = _HyperAnalysis(arrays)
 
-    def write(self, code: Code, rate: int, reference: Code | None = None) -> bytes:
+    def write(self, code: Code, rate: int, reference: Key | None = None) -> bytes:
         """Return the payload of a code; see :meth:`PayloadCoder.write`.
 
         Raises:
-            ValueError: if the rate is unknown, a reference is given, or the model is one without
-                the robot's half.
+            ValueError: if the rate is unknown, the reference does not fit, or the model is one
+                without the robot's half.
             PacketError: if a value is not a number.
         """
-        writer = _SymbolWriter(self._tables, self._reaches, self._far)
+        writer = self._writer(reference)
         self._encode(code, rate, reference, writer)
         return writer.finish()
 
-    def count(self, code: Code, rate: int) -> NDArray[np.int64]:
+    def write_key(self, code: Code, rate: int) -> tuple[bytes, Key]:
+        """Return a payload and what others can refer to; see :meth:`PayloadCoder.write_key`."""
+        writer = self._writer(None)
+        values, hyper = self._encode(code, rate, None, writer)
+        data = writer.finish()
+        return data, _key(data, code.shape, rate, values, hyper)
+
+    def read(
+        self, data: Bytes, shape: CodeShape, rate: int, reference: Key | None = None
+    ) -> Code:
+        """Return the code that a payload holds; see :meth:`PayloadCoder.read`.
+
+        What was read is written again, and must give the same bytes: that shows nearly all damage.
+
+        Raises:
+            ValueError: if the rate or the shape is none of this coder's, or the reference does
+                not fit.
+            PacketError: if the payload is damaged, or written against another key frame.
+        """
+        values, _ = self._decode(data, shape, rate, reference)
+        return self._code(values, shape, rate)
+
+    def read_key(self, data: Bytes, shape: CodeShape, rate: int) -> tuple[Code, Key]:
+        """Return a code and what others can refer to; see :meth:`PayloadCoder.read_key`."""
+        values, hyper = self._decode(data, shape, rate, None)
+        return self._code(values, shape, rate), _key(data, shape, rate, values, hyper)
+
+    def refers_to(self, data: Bytes, key: Key) -> bool:
+        """Return whether it was written against this key; see :meth:`PayloadCoder.refers_to`."""
+        return read_digest(data) == key.digest
+
+    def count(
+        self, code: Code, rate: int, reference: Key | None = None
+    ) -> NDArray[np.int64]:
         """Return how often each number of each table would be written, 64 x 512.
 
         Number s + r is that of symbol s of a table of reach r, and 2 r + 1 that of all others.
         """
-        writer = _SymbolWriter(self._tables, self._reaches, self._far)
+        writer = self._writer(reference)
         writer.counts = np.zeros((SCALES, 2 * MAX_REACH + 2), np.int64)
-        self._encode(code, rate, None, writer)
+        self._encode(code, rate, reference, writer)
         return writer.counts
 
-    def _encode(
-        self, code: Code, rate: int, reference: Code | None, writer: _SymbolWriter
+    def count_moves(
+        self, code: Code, rate: int, reference: Key, counts: MoveCounts
     ) -> None:
+        """Count what would become of a code's symbols if they moved otherwise."""
+        self._encode(code, rate, reference, self._writer(reference), counts)
+
+    def _writer(self, reference: Key | None) -> SymbolWriter:
+        return SymbolWriter(self._tables_for(reference), self._reaches)
+
+    def _tables_for(self, reference: Key | None) -> list[Table]:
+        return self._tables if reference is None else self._key_frequencies
+
+    def _encode(
+        self,
+        code: Code,
+        rate: int,
+        reference: Key | None,
+        writer: SymbolWriter,
+        counts: MoveCounts | None = None,
+    ) -> tuple[Ints, Ints]:
+        """Write a code; return its values, h w x C', and its hyper-latent."""
         self._check_arguments(code.shape, rate, reference)
         if self._hyper is None:
             raise ValueError("this model cannot write: it comes without the robot's half")
@@ -155,43 +223,83 @@ class LearnedCoder(PayloadCoder):
                 RefusalReason.NOT_FINITE, 'the code has values that are not finite'
             )
         scaled, hyper = self._hyper(code, rate)
-        mean, index = self._hyper_tables(hyper.shape, rate)
-        hyper = writer.write((hyper - mean).astype(np.float32), index) + mean
         size = (code.shape[1], code.shape[2])
-        context = self.network.begin(hyper, rate, size)
         halves = [scaled[cells] for cells in board(*size).cells]
-        for step in range(2 * len(self.network.slices)):
-            means, index = self.network.predict(step, context.sums[step % 2])
+        if reference is not None:
+            writer.write_digest(reference.digest)
+        mean, index, move = self._hyper_tables(hyper.shape, rate, reference)
+        wanted = (hyper - mean).astype(np.float32)
+        if counts is not None and move is not None:
+            counts.add_hyper(move, wanted)
+        hyper = writer.write(wanted, index) + mean
+
+        def write(step: int, means: Ints, index: Indices, move: Move | None) -> Ints:
             wanted = halves[step % 2][:, self._slice(step)] - means * np.float32(1 / 64)
-            symbols = writer.write(wanted, index)
-            self.network.learn(context, step, (symbols << ACTIVATION_BITS) + means)
+            if counts is not None and move is not None:
+                counts.add_code(move, wanted)
+            return writer.write(wanted, index)
 
-    def read(
-        self, data: Bytes, shape: CodeShape, rate: int, reference: Code | None = None
-    ) -> Code:
-        """Return the code that a payload holds; see :meth:`PayloadCoder.read`.
+        return self._walk(hyper, rate, size, reference, write), hyper
 
-        What was read is written again, and must give the same bytes: that shows nearly all damage.
-
-        Raises:
-            ValueError: if the rate or the shape is none of this coder's, or a reference is given.
-            PacketError: if the payload is damaged.
-        """
+    def _decode(
+        self, data: Bytes, shape: CodeShape, rate: int, reference: Key | None
+    ) -> tuple[Ints, Ints]:
+        """Read a payload; return the code's values, h w x C', and its hyper-latent."""
         self._check_arguments(shape, rate, reference)
-        reader = _SymbolReader(data, self._tables, self._reaches, self._far)
-        size = (shape[1], shape[2])
+        reader = SymbolReader(data, self._tables_for(reference), self._reaches)
+        if reference is not None:
+            reader.read_digest(reference.digest)
         quarter = (-(-shape[1] // 4), -(-shape[2] // 4))
-        mean, index = self._hyper_tables((self.network.hyper_channels, *quarter), rate)
+        side = (self.network.hyper_channels, *quarter)
+        mean, index, _ = self._hyper_tables(side, rate, reference)
         hyper = reader.read(index) + mean
-        context = self.network.begin(hyper, rate, size)
-        cells = board(*size).cells
-        values = np.empty((size[0] * size[1], self._channels), np.int32)
-        for step in range(2 * len(self.network.slices)):
-            means, index = self.network.predict(step, context.sums[step % 2])
-            known = (reader.read(index) << ACTIVATION_BITS) + means
-            values[cells[step % 2], self._slice(step)] = known
-            self.network.learn(context, step, known)
+
+        def read(step: int, means: Ints, index: Indices, move: Move | None) -> Ints:
+            return reader.read(index)
+
+        values = self._walk(hyper, rate, (shape[1], shape[2]), reference, read)
         reader.finish()
+        return values, hyper
+
+    def _walk(
+        self,
+        hyper: Ints,
+        rate: int,
+        size: tuple[int, int],
+        reference: Key | None,
+        symbols: Callable[[int, Ints, Indices, Move | None], Ints],
+    ) -> Ints:
+        """Return the values of a code, h w x C', going through its passes.
+
+        Args:
+            hyper: the hyper-latent.
+            rate: the frame's.
+            size: height and width of the code.
+            reference: the key frame, if there is one.
+            symbols: writes or reads the symbols of a pass, of its number, its means, the indices
+                of its scales and how they were moved.
+        """
+        network, guide = self.network, None
+        if reference is not None:
+            values = self._moves.values(reference, rate)
+            guide = Guide(self._moves, rate, values, size, network.slices)
+        context, cells = network.begin(hyper, rate, size), board(*size).cells
+        known = np.empty((size[0] * size[1], self._channels), np.int32)
+        for step in range(2 * len(network.slices)):
+            means, index = network.predict(step, context.sums[step % 2])
+            move = None
+            if guide is not None:
+                move = guide.move(step, means, index)
+                means, index = means + move.shift, move.index
+            values = (symbols(step, means, index, move) << ACTIVATION_BITS) + means
+            known[cells[step % 2], self._slice(step)] = values
+            network.learn(context, step, values)
+            if guide is not None:
+                guide.learn(step, values)
+        return known
+
+    def _code(self, values: Ints, shape: CodeShape, rate: int) -> Code:
+        """Return the code of its values."""
         code = values.T.astype(np.float32) / np.float32(64)
         code *= self._inverse[rate][:, None]
         code += self._offset[rate][:, None]
@@ -220,35 +328,39 @@ class LearnedCoder(PayloadCoder):
         return per_cell * shape[1] * shape[2]
 
     def _check_arguments(
-        self, shape: tuple[int, ...], rate: int, reference: Code | None
+        self, shape: tuple[int, ...], rate: int, reference: Key | None
     ) -> None:
         self.check_rate(rate)
-        if reference is not None:
-            raise ValueError('this coder codes each frame alone: it takes no reference')
+        if reference is not None and reference.shape != tuple(shape):
+            raise ValueError(
+                f'a code of shape {tuple(shape)} cannot refer to one of {reference.shape}'
+            )
         if len(shape) != 3 or shape[0] != self._channels or min(shape) < 1:
             raise ValueError(f'the coder is of {self._channels} channels, not of shape {shape}')
 
     def _hyper_tables(
-        self, shape: tuple[int, ...], rate: int
-    ) -> tuple[Ints, NDArray[np.uint8]]:
-        mean = self.network.hyper_mean[rate][:, None, None]
-        index = self.network.hyper_index[rate][:, None, None]
-        return mean, np.broadcast_to(index, shape)
+        self, shape: tuple[int, ...], rate: int, reference: Key | None
+    ) -> tuple[Ints, Indices, Move | None]:
+        """Return means and indices of the hyper-latent's scales, and how they were moved."""
+        mean = np.broadcast_to(self.network.hyper_mean[rate][:, None, None], shape)
+        index = np.broadcast_to(self.network.hyper_index[rate][:, None, None], shape)
+        if reference is None:
+            return mean, index, None
+        move = self._moves.move_hyper(reference, rate, mean)
+        return (mean, index, None) if move is None else (mean + move.shift, move.index, move)
 
     def _slice(self, step: int) -> slice:
         start = sum(self.network.slices[: step // 2])
         return slice(start, start + self.network.slices[step // 2])
 
 
-def _tables(frequencies: Ints, reaches: Ints) -> list[Table]:
-    """Return the tables of the scales from 1 on; scale 0 has none."""
-    if frequencies.shape[0] != SCALES or reaches.shape != (SCALES,):
-        raise ValueError(f'a model has {SCALES} tables, not {frequencies.shape[0]}')
-    if reaches.min() < 0 or 2 * reaches.max() + 2 > frequencies.shape[1]:
-        raise ValueError('the tables are shorter than their reaches say')
-    return [
-        Table(frequencies[index, : 2 * reaches[index] + 2]) for index in range(1, SCALES)
-    ]
+def _key(
+    data: Bytes, shape: tuple[int, ...], rate: int, values: Ints, hyper: Ints
+) -> Key:
+    return Key(
+        (shape[0], shape[1], shape[2]), rate, clipped(values).astype(np.int16),
+        clipped(hyper).astype(np.int16), zlib.crc32(bytes(data)) % FAR.symbols,
+    )
 
 
 class _HyperAnalysis:
@@ -278,99 +390,3 @@ class _HyperAnalysis:
             image = sums.reshape(height, width, -1)
         hyper = np.rint(image.transpose(2, 0, 1)).clip(-TOP_SYMBOL, TOP_SYMBOL)
         return scaled, hyper.astype(np.int32)
-
-
-class _Symbols:
-    """The order of symbols within a pass: by their table, then as they lie."""
-
-    def __init__(self, tables: list[Table], reaches: Ints, far: Table) -> None:
-        self.tables, self.reaches, self.far = tables, reaches, far
-        self.coder = RangeWriter()
-
-    def order(
-        self, index: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.intp], NDArray[np.uint8], list[tuple[int, int, int]]]:
-        """Return the places of written symbols, their tables, and each table's run of them."""
-        flat = index.ravel()
-        places = np.flatnonzero(flat)
-        tables = flat[places]
-        order = np.argsort(tables, kind='stable')
-        places, tables = places[order], tables[order]
-        starts = np.flatnonzero(np.diff(tables, prepend=np.uint8(0))).tolist()
-        ends = [*starts[1:], len(tables)]
-        runs = [
-            (int(tables[start]), start, end) for start, end in zip(starts, ends, strict=False)
-        ]
-        return places, tables, runs
-
-    def emit(
-        self, symbols: Ints, far: Ints, runs: list[tuple[int, int, int]]
-    ) -> None:
-        """Write the symbols of a pass, and in full those that their tables do not reach."""
-        for table, start, end in runs:
-            self.coder.write(symbols[start:end], self.tables[table - 1])
-        if len(far):
-            self.coder.write(far, self.far)
-
-
-class _SymbolWriter(_Symbols):
-    counts: NDArray[np.int64] | None = None
-
-    def write(self, wanted: Floats, index: NDArray[np.uint8]) -> Ints:
-        """Write the symbols of a pass, rounded; return them in its shape, as they will be read."""
-        places, tables, runs = self.order(index)
-        written = np.zeros(index.size, np.int32)
-        values = np.rint(wanted.ravel()[places]).clip(-TOP_SYMBOL, TOP_SYMBOL).astype(np.int32)
-        written[places] = values
-        reach = self.reaches[tables]
-        beyond = np.abs(values) > reach
-        symbols = np.where(beyond, 2 * reach + 1, values + reach)
-        if self.counts is not None:
-            np.add.at(self.counts, (tables, symbols), 1)
-        self.emit(symbols, values[beyond] + TOP_SYMBOL, runs)
-        return written.reshape(index.shape)
-
-    def finish(self) -> bytes:
-        """Return the payload."""
-        return self.coder.finish()
-
-
-class _SymbolReader(_Symbols):
-    def __init__(
-        self, data: Bytes, tables: list[Table], reaches: Ints, far: Table
-    ) -> None:
-        super().__init__(tables, reaches, far)
-        self.data, self.reader = data, RangeReader(data)
-
-    def read(self, index: NDArray[np.uint8]) -> Ints:
-        """Return the symbols of a pass in its shape."""
-        places, tables, runs = self.order(index)
-        symbols = np.empty(len(places), np.int32)
-        try:
-            for table, start, end in runs:
-                symbols[start:end] = self.reader.read(end - start, self.tables[table - 1])
-            reach = self.reaches[tables]
-            beyond = symbols == 2 * reach + 1
-            values = symbols - reach
-            count = int(np.count_nonzero(beyond))
-            if count:
-                far = self.reader.read(count, self.far)
-                values[beyond] = (far - TOP_SYMBOL).clip(-TOP_SYMBOL, TOP_SYMBOL)
-        except ValueError as error:
-            raise PacketError(RefusalReason.BAD_PAYLOAD, str(error)) from error
-        self.emit(symbols, values[beyond] + TOP_SYMBOL, runs)
-        read = np.zeros(index.size, np.int32)
-        read[places] = values
-        return read.reshape(index.shape)
-
-    def finish(self) -> None:
-        """Check that what was read is what was written.
-
-        Raises:
-            PacketError: it is not.
-        """
-        if self.coder.finish() != bytes(self.data):
-            raise PacketError(
-                RefusalReason.BAD_PAYLOAD,
-                'the payload is damaged: it is not how its symbols are written',
-            )

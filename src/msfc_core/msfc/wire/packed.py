@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from msfc.wire.coder import Code, CodeShape, PayloadCoder
+from msfc.wire.coder import Code, CodeShape, Key, PayloadCoder
 from msfc.wire.packet import PacketError, RefusalReason
 from msfc.wire.packing import Bytes, byte_length, pack, packed_size, spare_bits, unpack
 from msfc.wire.quantizer import BIT_DEPTHS, FLOAT_BITS, dequantize, quantize
@@ -26,7 +26,7 @@ class PackedCoder(PayloadCoder):
     fixed_length: ClassVar[bool] = True
     rates = BIT_DEPTHS
 
-    def write(self, code: Code, rate: int, reference: Code | None = None) -> bytes:
+    def write(self, code: Code, rate: int, reference: Key | None = None) -> bytes:
         """Quantise and pack; see :meth:`PayloadCoder.write`."""
         self._check_settings(rate, reference)
         try:
@@ -36,7 +36,7 @@ class PackedCoder(PayloadCoder):
         return pack(symbols, rate)
 
     def read(
-        self, data: Bytes, shape: CodeShape, rate: int, reference: Code | None = None
+        self, data: Bytes, shape: CodeShape, rate: int, reference: Key | None = None
     ) -> Code:
         """Unpack and dequantise; see :meth:`PayloadCoder.read`."""
         self._check_settings(rate, reference)
@@ -72,7 +72,7 @@ class PackedCoder(PayloadCoder):
         """Return what tables call a rate: n, as in the paper."""
         return f'n={rate}'
 
-    def _check_settings(self, rate: int, reference: Code | None) -> None:
+    def _check_settings(self, rate: int, reference: Key | None) -> None:
         self.check_rate(rate)
         if reference is not None:
             raise ValueError('packed payloads have no reference')

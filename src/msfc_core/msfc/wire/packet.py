@@ -18,7 +18,7 @@ from msfc.types import Size
 from msfc.wire.packing import Bytes, byte_length
 
 if TYPE_CHECKING:
-    from msfc.wire.coder import CodeShape, PayloadCoder
+    from msfc.wire.coder import Code, CodeShape, Key, PayloadCoder
 
 FINGERPRINT_DIGITS = 16
 """Hexadecimal digits of a model fingerprint."""
@@ -81,7 +81,8 @@ class FeaturePacket:
 
     Attributes:
         sequence: number of the frame, modulo 2**32.
-        reference: number of the frame whose code this one is coded against; 0 for none.
+        reference: number of the key frame that this one is coded against; its own if it is a key
+            frame itself, which decodes alone; 0 if it is neither.
         image_height: height of the source image in pixels.
         image_width: width of the source image in pixels.
         valid_height: height of the resized image before padding, in pixels.
@@ -120,6 +121,16 @@ class FeaturePacket:
     encode_time: float = field(metadata=_wire('float32', 'seconds'))
     pack_time: float = field(metadata=_wire('float32', 'seconds'))
     data: Bytes = field(repr=False, metadata=_wire('uint8[]'))
+
+    @property
+    def is_key(self) -> bool:
+        """Whether other frames may be coded against this one."""
+        return self.reference == self.sequence != 0
+
+    @property
+    def refers(self) -> bool:
+        """Whether it is coded against another frame."""
+        return self.reference not in (0, self.sequence)
 
     @property
     def image_size(self) -> Size:
@@ -252,11 +263,15 @@ class ValidPacket:
         packet: the packet.
         spec: what it was checked against.
         max_instances: how many instances of its image may have a mask.
+        key: the key frame that it is coded against; None if it decodes alone.
+        code: its code, if it was read already, as key frames are.
     """
 
     packet: FeaturePacket
     spec: PacketSpec
     max_instances: int
+    key: Key | None = field(default=None, repr=False)
+    code: Code | None = field(default=None, repr=False)
 
 
 def validate(
@@ -315,7 +330,7 @@ def _check_coding(packet: FeaturePacket, spec: PacketSpec) -> None:
     if packet.reference and not coder.uses_references:
         raise PacketError(
             RefusalReason.BAD_REFERENCE,
-            f'coded against frame {packet.reference}, but coding {coder.coding} has no references',
+            f'refers to frame {packet.reference}, but coding {coder.coding} has no references',
         )
     if packet.channels != spec.channels:
         raise PacketError(

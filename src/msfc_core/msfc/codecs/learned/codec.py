@@ -15,7 +15,8 @@ from msfc.codecs.learned.config import LearnedConfig
 from msfc.codecs.learned.entropy import Coded, EntropyModel
 from msfc.codecs.learned.transforms import Analysis, Synthesis
 from msfc.types import Pyramid, Size
-from msfc.wire.coder import CodeShape, PayloadCoder
+from msfc.wire.coder import Code, CodeShape, PayloadCoder
+from msfc.wire.key_fit import fit_key_arrays
 from msfc.wire.learned import EDGE_ARRAYS, LearnedCoder, fitted_tables
 
 
@@ -98,6 +99,29 @@ class LearnedCodec(FeatureCodec):
                 for rate in coder.rates:
                     counts += coder.count(code, rate)
         self.entropy.frequencies.copy_(torch.from_numpy(fitted_tables(counts)))
+
+    @torch.no_grad()
+    def fit_references(self, pairs: Iterable[tuple[Pyramid, Pyramid]]) -> None:
+        """Fit the tables of coding against key frames to pairs of frames.
+
+        What is coded alone stays as it is, to the byte. It takes about a second a pair.
+
+        Args:
+            pairs: the pyramid of a key frame and that of one that could refer to it, some
+                hundreds, of all that cameras do.
+        """
+        codes: list[tuple[Code, Code]] = []
+        for pair in pairs:
+            first, second = (self.analyse(one).float().cpu().numpy() for one in pair)
+            codes += zip(first, second, strict=True)
+        self.entropy.set_key_arrays(
+            fit_key_arrays(self.coder_arrays(), self.settings.slices, codes)
+        )
+
+    def make_room(self, names: Iterable[str]) -> None:
+        """Make room for tables that not all models have; see :meth:`FeatureCodec.make_room`."""
+        if any(name.startswith('entropy.key_') for name in names):
+            self.entropy.make_room_for_keys()
 
     def analyse(self, pyramid: Pyramid) -> Tensor:
         """Compress a pyramid; see :meth:`FeatureCodec.analyse`.

@@ -9,9 +9,13 @@ passes gradients as if it were not there.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +31,7 @@ from msfc.wire.entropy import (
     TOP_WEIGHT,
     WEIGHT_BITS,
 )
+from msfc.wire.key_tables import KEY_ARRAYS, default_key_arrays
 from msfc.wire.learned import GREATEST_SCALE, LEAST_SCALE, gaussian_tables
 
 SCALE_STEPS = 8
@@ -160,6 +165,7 @@ class EntropyModel(nn.Module):
 
     frequencies: Tensor
     reaches: Tensor
+    key_weight: Tensor | None
 
     def __init__(self, config: LearnedConfig) -> None:
         super().__init__()
@@ -186,6 +192,9 @@ class EntropyModel(nn.Module):
         frequencies, reaches = gaussian_tables()
         self.register_buffer('frequencies', torch.from_numpy(frequencies))
         self.register_buffer('reaches', torch.from_numpy(reaches))
+        # Only a model that was fitted to pairs of frames has them: see fit_references.
+        for name in KEY_ARRAYS:
+            self.register_buffer(name, None)
         self._initialise()
 
     @torch.no_grad()
@@ -197,6 +206,27 @@ class EntropyModel(nn.Module):
             layer.weight.mul_(0.3)
             layer.bias[:count] = 0.0
             layer.bias[count:] = 3.3  # a scale of about 1
+
+    def set_key_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over tables for coding against key frames, all of them or none."""
+        for name in KEY_ARRAYS:
+            values = arrays.get(name)
+            tensor = None if values is None else torch.from_numpy(np.array(values))
+            setattr(self, name, None if tensor is None else tensor.to(self.reaches.device))
+
+    def make_room_for_keys(self) -> None:
+        """Have such tables, whatever is in them, unless they are here: for those of a file."""
+        if self.key_weight is None:
+            hyper_scale = np.zeros((self.config.rates, self.config.hyper_channels), np.uint8)
+            frequencies = {'key_frequencies': self.frequencies.cpu().numpy()}
+            self.set_key_arrays(default_key_arrays(hyper_scale) | frequencies)
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if any(prefix + name in state_dict for name in KEY_ARRAYS):
+            self.make_room_for_keys()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
     def project(self) -> None:
