@@ -21,6 +21,7 @@ from bag_files import (
     PERIOD,
     TOPIC,
     feature_bytes,
+    images,
     packets,
     stamp,
     storage,
@@ -46,6 +47,8 @@ from msfc.bags.writing import BagWriter
 from msfc.cli.main import app
 from msfc.model_file import load_model, save_model
 from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.torch_network import edge_pipeline
+from referring import referring_model
 from tiny import build_tiny, tiny_model
 
 COUNT = 6
@@ -295,6 +298,84 @@ def test_a_folder_of_something_else_is_left_alone(bag, tmp_path, model):
 def test_output_is_not_overwritten(bag, tmp_path, model):
     with pytest.raises(ValueError, match='exists already'):
         infer_bag(bag, bag, model)
+
+
+# -- key frames --
+
+
+@pytest.fixture(scope='module')
+def referring():
+    """A model, and packets of which the second and the fifth are key frames."""
+    model = referring_model()
+    edge = edge_pipeline(model, key_interval=3)
+    made = []
+    for sequence, image in enumerate(images(1).repeat(7, 0)):
+        made.append(edge.encode(image, sequence))
+        edge.keys.acknowledge(sequence if made[-1].is_key else 2**31)
+    assert [packet.reference for packet in made] == [0, 1, 1, 1, 4, 4, 4]
+    return model, made
+
+
+def referring_bag(path, made, taken):
+    with BagWriter(path) as writer:
+        writer.add_topic(TOPIC, FEATURES)
+        for index in taken:
+            writer.write(TOPIC, stamp(index), feature_bytes(made[index], index))
+    return path
+
+
+def test_a_recording_goes_on_at_any_key_frame(tmp_path, referring):
+    model, made = referring
+    bag = referring_bag(tmp_path / 'features', made, range(7))
+    infer_bag(bag, tmp_path / 'all', model)
+    whole = {time: data for _, time, data in results(tmp_path / 'all')}
+    assert len(whole) == 7
+    for first, orphans in ((1, 0), (2, 2), (3, 1), (4, 0)):
+        taken = range(first, 7)
+        bag = referring_bag(tmp_path / f'from_{first}', made, taken)
+        report = infer_bag(bag, tmp_path / f'out_{first}', model)
+        assert report.refused == ({'missing_reference': orphans} if orphans else {})
+        found = results(tmp_path / f'out_{first}')
+        assert len(found) == len(taken) - orphans == report.decoded
+        assert all(whole[time] == data for _, time, data in found)
+        with FeatureBag(bag) as features:
+            (summary,) = summarize(features).topics
+        assert summary.orphans == orphans
+        keys = sum(made[index].is_key for index in taken)
+        assert (summary.keys, summary.referring) == (keys, len(taken) - keys)
+
+
+def test_key_frames_of_what_was_taken_over_are_read(tmp_path, referring, monkeypatch):
+    model, made = referring
+    bag = referring_bag(tmp_path / 'features', made, range(1, 7))
+    broken_off(bag, tmp_path / 'out', model, 5)
+    counting = Counting(monkeypatch)
+    report = infer_bag(bag, tmp_path / 'out', model, score_threshold=THRESHOLD)
+    assert (report.decoded, report.taken_over, counting.count) == (6, 5, 1)
+
+
+def test_each_robot_has_its_own_key_frames(tmp_path, referring):
+    model, made = referring
+    with BagWriter(tmp_path / 'two') as writer:
+        for topic, index in ((TOPIC, 1), ('/robot2/features', 2), (TOPIC, 3)):
+            if index < 3:
+                writer.add_topic(topic, FEATURES)
+            writer.write(topic, stamp(index), feature_bytes(made[index], index))
+    report = infer_bag(tmp_path / 'two', tmp_path / 'out', model)
+    assert (report.decoded, report.refused) == (2, {'missing_reference': 1})
+
+
+def test_commands_say_what_key_frames_are_missing(tmp_path, referring, monkeypatch):
+    model, made = referring
+    bag = referring_bag(tmp_path / 'features', made, range(2, 7))
+    shown = run('info', bag)[1]
+    assert f'{TOPIC}: 1 key frames, 4 messages are coded against one' in shown
+    assert f'warning: {TOPIC}: 2 messages cannot be decoded' in shown
+    monkeypatch.setattr('msfc.model_file.load_model', lambda *_: model)
+    shown = run('infer', bag, tmp_path / 'out')[1]
+    assert '3 messages decoded' in shown
+    assert '2 refused (missing_reference), the first: coded against frame 1' in shown
+    assert 'as where a recording begins between key frames' in shown
 
 
 # -- what cannot be read --

@@ -15,6 +15,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 
 from msfc.bags.definitions import output_topic
+from msfc.bags.key_ledger import KeyLedger
 from msfc.bags.reading import BagMessage, FeatureBag
 from msfc_ros.signal_context import tool_context
 
@@ -52,6 +53,7 @@ class Player(Node):
         for name in self._answers:
             self.create_subscription(InstanceArray, name, self.note_result, QOS)
         self._each = each
+        self._ledgers = {topic: KeyLedger() for topic in bag.topics}
 
     @property
     def missing(self) -> str:
@@ -82,6 +84,13 @@ class Player(Node):
                 f'this type: {error}'
             )
             return False
+        ledger = self._ledgers[message.topic]
+        if not ledger.note(features.sequence, features.reference) and ledger.orphans == 1:
+            self.get_logger().warning(
+                f'number {features.sequence} on {message.topic} is coded against key frame '
+                f'{features.reference}, which is not before it in the bag: no receiver can '
+                'decode it, nor others of the kind'
+            )
         if self._restamp:
             features.header.stamp = self.get_clock().now().to_msg()
         if self._each:

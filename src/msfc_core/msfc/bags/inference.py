@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from msfc.bags.reading import BagError, BagMessage, FeatureBag
 from msfc.bags.writing import BagWriter, qos
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline
+from msfc.pipeline.references import KeyStore
 from msfc.progress import Progress
 from msfc.wire.packet import DecodeLimits, PacketError, ValidPacket
 
@@ -121,13 +122,15 @@ class _Inference:
             topics={topic: output_topic(topic, 'instances') for topic in bag.topics}
         )
         self._open: set[str] = set()
+        self._keys: defaultdict[str, KeyStore] = defaultdict(KeyStore)
 
     def write(self, message: BagMessage, writer: BagWriter, earlier: _Earlier) -> None:
         """Write the instances of a message, or count why there are none."""
         try:
             features = self._bag.deserialize(message)
             packet = packet_of(features)
-            valid = self._pipeline.validate(packet)
+            # Key frames are read here, also those whose instances were taken over.
+            valid = self._pipeline.validate(packet, self._keys[message.topic])
             data = earlier.take(message)
             if data is None:
                 data = self._infer(valid, features.header)

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from msfc.bags.key_ledger import KeyLedger
 from msfc.bags.reading import BagError, FeatureBag
 
 DAY = 86400.0
@@ -31,6 +32,10 @@ class TopicSummary:
         missing: sequence numbers that are missing between neighbours.
         restarts: how often the sequence numbers began anew.
         unreadable: messages that are none.
+        keys: key frames.
+        referring: messages that are coded against a key frame.
+        orphans: of these, those whose key frame is not before them in the bag: they cannot be
+            decoded.
         models: fingerprints of the models, with the number of messages.
         points: operating points in words, with the number of messages.
         raw_bytes: bytes of the camera images as they are.
@@ -44,11 +49,15 @@ class TopicSummary:
     missing: int = 0
     restarts: int = 0
     unreadable: int = 0
+    keys: int = 0
+    referring: int = 0
+    orphans: int = 0
     models: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
     raw_bytes: int = 0
     _first: int | None = None
     _sequence: int | None = None
+    _ledger: KeyLedger = field(default_factory=KeyLedger)
 
     @property
     def rate(self) -> float:
@@ -71,6 +80,7 @@ class TopicSummary:
             f'{message.feature_width} x {message.feature_height} cells, rate {message.rate}'
         )
         sequence, payload_bytes, model = message.sequence, len(message.data), message.model
+        reference = message.reference
         self._first = time if self._first is None else self._first
         self.seconds = max(self.seconds, (time - self._first) * 1e-9)
         self.messages += 1
@@ -86,6 +96,9 @@ class TopicSummary:
             else:
                 self.restarts += 1
         self._sequence = sequence
+        self._ledger.note(sequence, reference)
+        self.keys, self.referring = self._ledger.keys, self._ledger.referring
+        self.orphans = self._ledger.orphans
 
 
 @dataclass

@@ -125,6 +125,11 @@ def infer(
         lines.append(f'{report.taken_over} of them were done by a run before')
     for reason, count in report.refused.most_common():
         lines.append(f'{count} refused ({reason}), the first: {report.sentences[reason]}')
+    if report.refused['missing_reference']:
+        lines.append(
+            'what refers to a key frame that is not before it in the bag, as where a recording '
+            'begins between key frames, cannot be decoded'
+        )
     print_lines(lines)
     with report_errors():
         if report.damage:
@@ -146,6 +151,16 @@ def _print_summary(bag: Path, summary: BagSummary) -> None:
         ))
         lines += [f'{topic.topic}: {text}, {n} messages' for text, n in topic.points.items()]
         lines += [f'{topic.topic}: model {text}, {n} messages' for text, n in topic.models.items()]
+        if topic.keys or topic.referring:
+            lines.append(
+                f'{topic.topic}: {topic.keys} key frames, {topic.referring} messages are coded '
+                'against one'
+            )
+        if topic.orphans:
+            lines.append(
+                f'warning: {topic.topic}: {topic.orphans} messages cannot be decoded: their key '
+                'frame is not before them in the bag'
+            )
         if topic.rate:
             lines.append(
                 f'{topic.topic}: a day takes {summary.bytes_per_day(topic) / 1e6:.0f} MB, the '
