@@ -97,6 +97,19 @@ def test_an_interrupted_run_ends_as_one_that_was_not(distilled, data, tmp_path) 
     assert (distilled / 'log.jsonl').read_text() == (tmp_path / 'log.jsonl').read_text()
 
 
+def test_muon_trains_all_of_the_codec(distilled, data, tmp_path) -> None:
+    muon = {**DISTILL, 'optimizer': 'muon', 'momentum': 0.95}
+    train(plan(tmp_path, muon), data, tmp_path)
+    other = load_file(distilled / 'distil' / 'model.safetensors')
+    mine = load_file(tmp_path / 'distil' / 'model.safetensors')
+    before = load_file(tmp_path / 'detector' / 'model.safetensors')
+    for name in ('codec.analysis.down.0.weight', 'codec.synthesis.start.weight'):
+        assert not torch.equal(mine[name], before[name])
+        assert not torch.equal(mine[name], other[name])
+    with pytest.raises(ValueError, match="'optimizer: muon' is for learned codecs"):
+        Step('s', 'all', 1, optimizer='muon')
+
+
 def test_the_detector_is_asked_once(distilled, data, tmp_path, monkeypatch) -> None:
     kept = sorted((distilled / 'answers').rglob('*.safetensors'))
     assert len(kept) == 6  # of seven images one has nothing but a crowd

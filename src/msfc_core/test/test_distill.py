@@ -216,6 +216,15 @@ def test_prices_follow_the_bytes() -> None:
     assert float(control.log_price.exp()[0]) < dear
 
 
+def test_dear_bits_make_an_image_count_less() -> None:
+    control = RateControl([100, 200], price=torch.tensor([5.0, 0.0]) + 1e-6)
+    dear, cheap = control.weight(torch.tensor([0, 1])).tolist()
+    assert dear == pytest.approx(1 / (1 + 5 * 0.8), rel=1e-4)
+    assert cheap == pytest.approx(1, rel=1e-4)
+    price = control.cost(torch.tensor([800.0]), torch.tensor([0]))
+    assert float(price) * dear < 1
+
+
 def test_gains_learn_faster(answers) -> None:
     codec = make_codec(answers)
     slow, fast = parameter_groups(codec, 1e-3)
@@ -253,7 +262,7 @@ def test_a_few_steps_bring_the_losses_down(detector, answers) -> None:
         losses = objective(
             normalised, codec.synthesis.restored(normalised), goal, answers, rng
         )
-        total = sum(losses.values()) + control.cost(coded.bits, rates)
+        total = sum(losses.values()) + control.cost(coded.bits, rates).mean()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

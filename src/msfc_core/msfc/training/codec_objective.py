@@ -135,17 +135,17 @@ class CodecTraining(nn.Module):
         return torch.from_numpy(spread[self.rank :: self.world_size].copy()).to(device)
 
     def compress(self, pyramid: Pyramid, rates: Tensor) -> tuple[Pyramid, Tensor]:
-        """Return the rebuilt levels, normalised, and the price of the bits."""
+        """Return the rebuilt levels, normalised, and the price of each image's bits, N."""
         normalised, coded = self.codec.compress(pyramid, rates)
         cells = coded.values.shape[-2] * coded.values.shape[-1]
         self._sent.append((coded.sent, rates, cells))
         return normalised, self.control.cost(coded.bits, rates)
 
     def rebuild(self, pyramid: Pyramid) -> tuple[Pyramid, Tensor]:
-        """Return the rebuilt pyramid at rates of this iteration, and the price of the bits."""
+        """Return the rebuilt pyramid at rates of this iteration, and the bits' mean price."""
         some = next(iter(pyramid.values()))
-        normalised, cost = self.compress(pyramid, self.rates(len(some), some.device))
-        return self.codec.synthesis.restored(normalised), cost
+        normalised, costs = self.compress(pyramid, self.rates(len(some), some.device))
+        return self.codec.synthesis.restored(normalised), costs.mean()
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -216,11 +216,20 @@ class DistillObjective(nn.Module):
             groups[answer.padded].append(index)
         total: dict[str, Tensor] = {}
         for indices in groups.values():
-            some, share = [answers[index] for index in indices], len(indices) / len(answers)
+            some = [answers[index] for index in indices]
             pyramid, goal = goal_pyramid(state.codec, some)
-            normalised, cost = state.compress(pyramid, rates[indices])
+            normalised, costs = state.compress(pyramid, rates[indices])
             rebuilt = state.codec.synthesis.restored(normalised)
-            losses = self.losses(normalised, rebuilt, goal, some, rng)
-            for name, loss in {**losses, 'rate': cost}.items():
-                total[f'loss_{name}'] = total.get(f'loss_{name}', 0.0) + share * loss
+            weights = state.control.weight(rates[indices]) / len(answers)
+            for k, answer in enumerate(some):
+                losses = self.losses(
+                    *(_one(part, k) for part in (normalised, rebuilt, goal)), [answer], rng
+                )
+                for name, loss in {**losses, 'rate': costs[k]}.items():
+                    total[f'loss_{name}'] = total.get(f'loss_{name}', 0.0) + weights[k] * loss
         return total
+
+
+def _one(pyramid: Pyramid, index: int) -> Pyramid:
+    """Return one image's part of a batch."""
+    return {level: features[index : index + 1] for level, features in pyramid.items()}

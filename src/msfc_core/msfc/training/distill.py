@@ -55,8 +55,7 @@ class DistillSettings:
             each time: it is most of the RPN's work.
         distance_first: in so many iterations at the beginning, the distance between pyramids is
             all that counts, with a weight of 1: that is cheap.
-        most_price: of 1,000 bits. Every rate trains the same networks: dearer bits, which a
-            target out of reach ends in, would drown what all others are to learn.
+        most_price: of 1,000 bits, where a target out of reach ends.
     """
 
     features: float = 0.2
@@ -70,7 +69,7 @@ class DistillSettings:
     detections: float = 6
     crop: float = 0.5
     distance_first: float = 0
-    most_price: float = 1.5
+    most_price: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -321,7 +320,7 @@ class RateControl(nn.Module):
         targets: Sequence[float],
         price: Tensor | float = FIRST_PRICE,
         gain: float = 0.01,
-        most: float = 1.5,
+        most: float = 10.0,
     ) -> None:
         super().__init__()
         self.targets = [8.0 * target for target in targets]
@@ -331,13 +330,25 @@ class RateControl(nn.Module):
         self.register_buffer('bits_per_cell', torch.zeros(len(targets)))
 
     def cost(self, bits: Tensor, rates: Tensor) -> Tensor:
-        """Return the mean price of the bits of a batch.
+        """Return the price of each image's bits, N.
 
         Args:
             bits: N.
             rates: rate of each image, N.
         """
-        return (self.log_price.exp()[rates] * bits / 1000).mean()
+        return self.log_price.exp()[rates] * bits / 1000
+
+    def weight(self, rates: Tensor) -> Tensor:
+        """Return what each image's loss counts, N: less, the more its rate's bits cost.
+
+        Every rate trains the same networks. Unweighted, the dear bits of the cheapest rates
+        would drown what all others are to learn.
+
+        Args:
+            rates: rate of each image, N.
+        """
+        meant = torch.tensor(self.targets, device=rates.device) / 1000
+        return (1 / (1 + self.log_price.exp() * meant))[rates]
 
     @torch.no_grad()
     def observe(
@@ -367,18 +378,38 @@ class RateControl(nn.Module):
 
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, fast: float = 10.0
+    model: nn.Module, learning_rate: float, fast: float = 10.0, momentum: float | None = None
 ) -> list[dict[str, Any]]:
-    """Return an optimiser's groups; ``factor`` of each is its share of the learning rate."""
+    """Return an optimiser's groups; ``factor`` of each is its share of the learning rate.
+
+    Args:
+        model: what is trained.
+        learning_rate: of most parameters.
+        fast: factor on it for gains and what else learns faster.
+        momentum: the weights of convolutions are a group of their own with it, for
+            :class:`~msfc.training.optimizers.Muon`.
+    """
     slow: list[Tensor] = []
     quick: list[Tensor] = []
+    turned: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (quick if name.rpartition('.')[2] in FAST else slow).append(parameter)
-    return [
+        if not parameter.requires_grad:
+            continue
+        if name.rpartition('.')[2] in FAST:
+            quick.append(parameter)
+        elif momentum is not None and parameter.ndim == 4 and '.entropy.' not in name:
+            turned.append(parameter)
+        else:
+            slow.append(parameter)
+    groups = [
         {'params': slow, 'lr': learning_rate, 'factor': 1.0},
         {'params': quick, 'lr': learning_rate * fast, 'factor': fast, 'weight_decay': 0.0},
     ]
+    if turned:
+        groups.append(
+            {'params': turned, 'lr': learning_rate, 'factor': 1.0, 'momentum': momentum}
+        )
+    return groups
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ TRAINS = ('detector', 'codec', 'encoder', 'all')
 PRECISIONS = ('32-true', 'bf16-mixed')
 # Of torchvision's detectors.
 _ONLY_MEASURED = ('score_threshold', 'max_detections')
-OPTIMIZERS = ('adamw', 'sgd')
+OPTIMIZERS = ('adamw', 'sgd', 'muon')
 OBJECTIVES = ('task', 'distill')
 
 _RENAMED = {'msfc': "codec, such as 'codec: {type: msfc, code_channels: 64}'", 'bit_depth': 'rate'}
@@ -49,8 +49,9 @@ class Step:
         freeze: beginnings of the names of parameters that stay as they are besides, such as
             ``detector.model.backbone.body.layer1``: the first stages need no training on, and
             cost a sixth of the time of an iteration (Detectron2's ``FREEZE_AT``).
-        optimizer: ``adamw`` or ``sgd``, which the paper leaves open.
-        momentum: of SGD.
+        optimizer: ``adamw`` or ``sgd``, which the paper leaves open, or ``muon`` for a learned
+            codec, see :class:`msfc.training.optimizers.Muon`.
+        momentum: of SGD and Muon.
         hold: share of the iterations, after the rise, at the peak of the learning rate.
         objective: ``task``, the detector's own losses against labels, or ``distill``, without
             labels: the answers of the uncompressed detector are the goal.
@@ -127,6 +128,8 @@ class Step:
             )
         if self.byte_targets and self.trains == 'detector':
             raise ValueError(f"{where}: byte_targets are of a codec, 'trains: detector' has none")
+        if self.optimizer == 'muon' and not self.byte_targets:
+            raise ValueError(f"{where}: 'optimizer: muon' is for learned codecs: byte_targets")
         if any(target <= 0 for target in self.byte_targets):
             raise ValueError(f'{where}: byte_targets must be more than 0')
         if self.byte_targets != sorted(self.byte_targets):

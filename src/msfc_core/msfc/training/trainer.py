@@ -43,6 +43,7 @@ from msfc.training.distill import parameter_groups, take_statistics
 from msfc.training.experiment import Experiment, Step
 from msfc.training.interrupt import deferred_interrupt
 from msfc.training.log import append_log, plot_curves, rewind_log
+from msfc.training.optimizers import Muon
 from msfc.training.teacher import keep_answers, read_answer, stack_pyramids
 from msfc.types import Pyramid
 
@@ -159,10 +160,13 @@ def make_optimizer(model: nn.Module, step: Step) -> torch.optim.Optimizer:
     trained: Any = [p for p in model.parameters() if p.requires_grad]
     settings: dict[str, Any] = {'lr': step.learning_rate, 'weight_decay': step.weight_decay}
     if step.byte_targets:
-        trained = parameter_groups(model, step.learning_rate)
+        momentum = step.momentum if step.optimizer == 'muon' else None
+        trained = parameter_groups(model, step.learning_rate, momentum=momentum)
         settings['betas'] = (0.9, 0.98)  # the goal moves: prices follow the bytes
     if step.optimizer == 'sgd':
         return torch.optim.SGD(trained, momentum=step.momentum, **settings)
+    if step.optimizer == 'muon':
+        return Muon(trained, **settings)
     return torch.optim.AdamW(trained, **settings)
 
 
