@@ -11,6 +11,7 @@ from msfc.cli.data import data_app
 from msfc.cli.evaluate import evaluate
 from msfc.cli.export import export
 from msfc.cli.importance import importance
+from msfc.cli.importing import import_app
 from msfc.cli.info import info
 from msfc.cli.reproduce import reproduce
 from msfc.cli.sweep import sweep
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name='data')
 app.add_typer(bag_app, name='bag')
+app.add_typer(import_app, name='import')
 for command in (train, adapt, evaluate, sweep, baselines, importance, reproduce, export, info):
     app.command()(command)
 

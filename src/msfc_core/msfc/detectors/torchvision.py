@@ -12,10 +12,15 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
@@ -25,6 +30,7 @@ from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, 
 
 # torchvision's names of the levels and ours.
 LEVELS = {'0': 'p2', '1': 'p3', '2': 'p4', '3': 'p5', 'pool': 'p6'}
+DESIGNS = ('v1', 'v2')
 NORMS = {'batch': nn.BatchNorm2d, 'frozen': FrozenBatchNorm2d}
 
 
@@ -39,6 +45,8 @@ class TorchvisionConfig:
         class_names: names of the classes, without background.
         backbone: a torchvision ResNet, such as ``resnet18`` or ``resnet50``.
         norm: ``batch``, or ``frozen`` for pretrained weights.
+        design: ``v1``, or ``v2`` for the heads of ``maskrcnn_resnet50_fpn_v2`` (Li et al., 2021):
+            batch norm in FPN and heads, two convolutions in the RPN, four in the box head.
         fpn_channels: channels of every pyramid level.
         box_head_channels: width of the box head's two fully connected layers.
         mask_head_layers: number of 3 x 3 convolutions of the mask head.
@@ -59,6 +67,7 @@ class TorchvisionConfig:
     class_names: tuple[str, ...]
     backbone: str = 'resnet50'
     norm: str = 'batch'
+    design: str = 'v1'
     fpn_channels: int = 256
     box_head_channels: int = 1024
     mask_head_layers: int = 4
@@ -78,7 +87,9 @@ class TorchvisionConfig:
             whole = name not in FRACTIONS
             value = check_number(getattr(self, name), name, low, high, whole)
             object.__setattr__(self, name, value)
-        for name, known in (('backbone', _backbones()), ('norm', sorted(NORMS))):
+        for name, known in (
+            ('backbone', _backbones()), ('norm', sorted(NORMS)), ('design', list(DESIGNS))
+        ):
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f'unknown {name} {value!r}: choose from {", ".join(known)}')
@@ -152,6 +163,8 @@ class TorchvisionDetector(TeacherDetector):
         """Return the architecture as JSON data."""
         config = asdict(self._config)
         config['class_names'] = list(self.class_names)
+        if config['design'] == DESIGNS[0]:
+            del config['design']  # the only one once: fingerprints from then stay valid
         return {'type': 'torchvision', **config}
 
     def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
@@ -342,12 +355,13 @@ def _build(config: TorchvisionConfig) -> MaskRCNN:
     widths = [resnet.inplanes // 2**k for k in (3, 2, 1, 0)]
     channels, classes = config.fpn_channels, len(config.class_names) + 1
     levels = list(LEVELS)[:4]
+    norm = nn.BatchNorm2d if config.design == 'v2' else None
 
     def pool(size: int) -> MultiScaleRoIAlign:
         return MultiScaleRoIAlign(levels, size, config.sampling_ratio)
 
     model = MaskRCNN(
-        BackboneWithFPN(resnet, layers, widths, channels),
+        BackboneWithFPN(resnet, layers, widths, channels, norm_layer=norm),
         min_size=config.min_size,
         max_size=config.max_size,
         rpn_batch_size_per_image=config.rpn_batch,
@@ -356,20 +370,35 @@ def _build(config: TorchvisionConfig) -> MaskRCNN:
         rpn_post_nms_top_n_train=config.rpn_post_nms,
         rpn_post_nms_top_n_test=config.rpn_post_nms,
         box_roi_pool=pool(7),
-        box_head=TwoMLPHead(channels * 7 * 7, config.box_head_channels),
+        box_head=_box_head(config),
         box_predictor=FastRCNNPredictor(config.box_head_channels, classes),
         box_batch_size_per_image=config.box_batch,
         box_score_thresh=config.score_threshold,
         box_detections_per_img=config.max_detections,
         mask_roi_pool=pool(14),
-        mask_head=MaskRCNNHeads(channels, [channels] * config.mask_head_layers, 1),
+        mask_head=MaskRCNNHeads(
+            channels, [channels] * config.mask_head_layers, 1, norm_layer=norm
+        ),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )
+    if config.design == 'v2':
+        anchors = model.rpn.anchor_generator.num_anchors_per_location()[0]
+        model.rpn.head = RPNHead(channels, anchors, conv_depth=2)
     theirs = model.transform
     model.transform = ResizeFirst(
         config.min_size, config.max_size, theirs.image_mean, theirs.image_std
     )
     return model
+
+
+def _box_head(config: TorchvisionConfig) -> nn.Module:
+    channels = config.fpn_channels
+    if config.design == 'v2':
+        return FastRCNNConvFCHead(
+            (channels, 7, 7), [channels] * 4, [config.box_head_channels],
+            norm_layer=nn.BatchNorm2d,
+        )
+    return TwoMLPHead(channels * 7 * 7, config.box_head_channels)
 
 
 def _in_single_precision(module: nn.Module, inputs: Any, outputs: Any) -> Any:
