@@ -1,6 +1,7 @@
 """The ROS packages: each package.xml names what its files import, and nothing goes round."""
 
 import ast
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from graphlib import TopologicalSorter
@@ -141,3 +142,17 @@ def test_no_package_needs_itself():
 def test_the_library_needs_no_ros_package():
     assert not depends('msfc_core') & set(FOLDERS)
     assert all(name.startswith('python3-') for name in depends('msfc_core'))
+
+
+def test_all_have_one_version():
+    versions = {
+        name: ElementTree.parse(folder / 'package.xml').getroot().findtext('version')
+        for name, folder in FOLDERS.items()
+    }
+    for name, folder in FOLDERS.items():
+        setup = folder / 'setup.py'
+        if setup.is_file():
+            versions[f'{name}, setup.py'] = re.search(r"version='(.+)'", setup.read_text())[1]
+    citation = (ROOT / 'CITATION.cff').read_text()
+    versions['CITATION.cff'] = re.search(r'^version: (.+)$', citation, re.MULTILINE)[1]
+    assert set(versions.values()) == {'0.1.0'}, versions
