@@ -20,8 +20,9 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 
 from link_pair import LinkPair
-from shaped_link import tcp_flow, tun_obstacle
-from two_hosts import obstacle
+from msfc_demo.shaped_link import tun_obstacle
+from msfc_demo.two_hosts import obstacle
+from tcp_flow import tcp_flow
 
 if TYPE_CHECKING:
     from link import Run, Scenario

@@ -3,6 +3,7 @@
 # cloud node to which only compressed features crossed. Pictures and logs go to demo_out/.
 #
 # Usage: bash scripts/demo.sh [--frames N] [--live] [--json FILE] [--model NAME_OR_DIR] [--codec-rate RATE] ...
+#        bash scripts/demo.sh --link 200kbit,loss=5%   with a narrow link, which the edge follows
 #   bash scripts/demo.sh --help  tells all options
 set -euo pipefail
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from agents import Agent, wait_until
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import save_model
+from msfc_demo.shaped_link import ShapedHosts
 from ros_fixtures import NodeProcess
-from shaped_link import ShapedHosts
-from two_hosts import Agent, wait_until
 
 HEIGHT, WIDTH = 32, 96
 """Of the images, and of the network's input: three cells of the code."""
@@ -154,6 +154,13 @@ class LinkPair:
             return condition()
 
         return wait_until(checked, what, timeout, 0.1)
+
+    def set_edge(self, name: str, value: Any) -> None:
+        """Set a parameter of the edge."""
+        refused = self._agents['edge'].ask(
+            'set_parameter', node='msfc_edge', name=name, value=value
+        )
+        assert not refused, refused
 
     def film(self, rate: float) -> None:
         """Let the camera publish images for ever."""

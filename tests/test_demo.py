@@ -15,6 +15,8 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from ament_index_python.packages import get_package_prefix
 
+from msfc_demo.arrangements import namespaces_obstacle
+
 pytestmark = pytest.mark.dds
 
 KEYS = {
@@ -188,6 +190,59 @@ def test_learned_codec_behind_the_shipped_detector(demo, learned_model):
     assert [row['rate'] for row in compared['rates']] == list(range(8))
     assert compared['rates'][1]['payload_bytes'] == compared['payload_bytes']
     assert 'rate 7: payload, bytes' in output
+
+
+def check_link(run, output, frames):
+    """Check what a demo with a link of 64 kbit/s and packets lost says of it."""
+    values = json.loads((run.folder / 'out.json').read_text())
+    assert values['frames_decoded'] == frames
+    link = values['link']
+    messages = link['messages']
+    # Of those that are still under way nothing is known.
+    assert all(one['known'] for one in messages if one['decoded'])
+    arrived = [one for one in messages if one['delay'] is not None]
+    assert len(arrived) >= frames
+    for one in arrived:
+        assert one['delay'] >= 0.02 + 8 * one['message_bytes'] / 64e3
+    assert sum(window['sent'] for window in link['windows']) == len(messages)
+    assert sum(window['decoded'] for window in link['windows']) == frames
+    assert 'The link: 64 kbit/s' in output
+    assert cv2.imread(str(run.folder / 'demo_out' / 'link.png')) is not None
+    return values
+
+
+LINK = ('--link', '64kbit,loss=20%', '--frames', '8', '--compare', '0')
+
+
+def test_paced_link(demo, tabletop_model):
+    run = demo(tabletop_model, *LINK, '--paced')
+    status, output = run.end(280)
+    assert status == 0, output
+    assert not run.nodes()
+    assert 'held back by the demo itself, as asked for' in ' '.join(output.split())
+    assert 'best of 5 rates' in output
+    check_link(run, output, 8)
+
+
+def test_link_between_namespaces(demo, tabletop_model):
+    why_not = namespaces_obstacle()
+    if why_not:
+        pytest.skip(why_not)
+    run = demo(tabletop_model, *LINK)
+    status, output = run.end(280)
+    assert status == 0, output
+    assert not run.nodes()
+    assert 'two network namespaces with a shaped link' in ' '.join(output.split())
+    check_link(run, output, 8)
+
+
+def test_rate_that_is_given_cannot_follow_the_link(demo, tabletop_model):
+    run = demo(tabletop_model, *LINK, '--paced', '--codec-rate', '8')
+    status, output = run.end(280)
+    assert status == 0, output
+    assert 'The edge cannot adapt its messages, as its rate is given' in output
+    values = check_link(run, output, 8)
+    assert {one['rate'] for one in values['link']['messages']} == {8}
 
 
 def test_ctrl_c(demo, tabletop_model):

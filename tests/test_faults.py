@@ -23,6 +23,7 @@ import torch
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+from agents import Agent, wait_until
 from host_agent import digest, picture
 from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
@@ -30,9 +31,9 @@ from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline
+from msfc_demo.two_hosts import TwoHosts, obstacle, queue_obstacle
 from msfc_ros.messages import instances_to_message
 from ros_fixtures import NodeProcess
-from two_hosts import Agent, TwoHosts, obstacle, queue_obstacle, wait_until
 
 WHY_NOT = obstacle('nft', 'tc')
 pytestmark = [pytest.mark.dds, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
@@ -496,9 +497,7 @@ def send_through(pair, payload, what, break_it, heal):
 def send_losing(pair, payload, share):
     """Film while packets are dropped at random; see :func:`send_through`."""
     what = f'{share:.0%} of the packets lost'
-    return send_through(
-        pair, payload, what, lambda: pair.hosts.lose(share), pair.hosts.heal_loss
-    )
+    return send_through(pair, payload, what, lambda: pair.hosts.lose(share), pair.hosts.heal_loss)
 
 
 def nothing():

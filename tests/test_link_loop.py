@@ -16,8 +16,9 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from link_pair import LinkPair
-from shaped_link import tcp_flow, tun_obstacle
-from two_hosts import obstacle
+from msfc_demo.shaped_link import tun_obstacle
+from msfc_demo.two_hosts import obstacle
+from tcp_flow import tcp_flow
 
 WHY_NOT = obstacle('nice') or tun_obstacle()
 pytestmark = [pytest.mark.dds, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]

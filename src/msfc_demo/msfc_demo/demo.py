@@ -9,10 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import rclpy
 from ament_index_python.packages import get_package_share_directory
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import Progress
@@ -20,12 +17,20 @@ from rich.progress import Progress
 from msfc.model import SplitModel
 from msfc.model_file import DESCRIPTION_FILE
 from msfc_demo.accuracy import RunningAccuracy
+from msfc_demo.arrangements import (
+    Listener,
+    Namespaces,
+    OneGraph,
+    PacedGraph,
+    namespaces_obstacle,
+)
 from msfc_demo.comparison import IMAGES, Reference, compare
+from msfc_demo.link_course import LinkCourse
 from msfc_demo.metrics import DemoMetrics
-from msfc_demo.monitor import FrameRecord, Monitor
+from msfc_demo.monitor import FrameJoiner, FrameRecord, SentMessage, Stamp, stamp_of
+from msfc_demo.options import ANY_RATE
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_demo.sample import FrameSample
-from msfc_ros.fast_dds import use_profile
 from msfc_ros.messages import instances_from_message
 from msfc_ros.signals import StopSignals
 
@@ -89,6 +94,7 @@ class Demo:
 
     Attributes:
         figures: what was measured, also of a run that was broken off.
+        course: what happened on the link, if there is one.
     """
 
     def __init__(
@@ -106,6 +112,9 @@ class Demo:
         self._logs: Path = options.output / 'logs'
         self._environment = private_environment(self._logs)
         self._processes = NodeProcesses(self._logs, self._environment)
+        self._joiner = FrameJoiner(model, options.frames, self._decoded, self._sent)
+        self._arrangement: OneGraph | Namespaces = OneGraph(self._environment, not options.rate)
+        self.course: LinkCourse | None = None
         self._accuracy = RunningAccuracy(model.class_names)
         self._sample = FrameSample(options.frames, options.compare)
         self._live: Live | None = None
@@ -116,18 +125,17 @@ class Demo:
 
         Raises:
             NodeError: if a node dies, or nothing happens any more.
-            Stopped: if a signal came.
+            HostError: if the hosts of a link fail.
+            StoppedError: if a signal came.
         """
-        # For this process's own part in the graph.
-        os.environ.update(self._environment)
-        with self._processes:
-            self._start_nodes()
-            use_profile()
-            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-            try:
+        try:
+            with self._processes:
+                if self._options.link:
+                    self._arrange_link()
+                self._start_nodes()
                 self._watch()
-            finally:
-                rclpy.try_shutdown()
+        finally:
+            self._arrangement.close()
 
     def compare(self, reference: Reference) -> None:
         """Measure what some of the frames could have been sent as; the run is over.
@@ -146,7 +154,9 @@ class Demo:
             f'{reference.name}'
         )
         with Progress(
-            *Progress.get_default_columns(), console=self._console, transient=True,
+            *Progress.get_default_columns(),
+            console=self._console,
+            transient=True,
             disable=not self._console.is_terminal,
         ) as bar:
             task = bar.add_task('comparing', total=None)
@@ -166,6 +176,17 @@ class Demo:
         """Classes of true objects that the model does not have, so that no precision is taken."""
         return self._accuracy.unknown
 
+    def _arrange_link(self) -> None:
+        shape = self._options.link
+        why = 'asked for' if self._options.paced else namespaces_obstacle()
+        if why:
+            self._arrangement = PacedGraph(shape, why, self._environment)
+        else:
+            self._arrangement = Namespaces(shape, self._environment, self._logs)
+        self.course = LinkCourse(shape, self._arrangement.how, self._model.class_names)
+        self._console.print(f'Link: {shape}; {self._arrangement.how}')
+        self._console.print(adaptation(self._model, self._options.codec_rate))
+
     def _start_nodes(self) -> None:
         options = self._options
         config = Path(get_package_share_directory('msfc')) / 'config'
@@ -182,25 +203,34 @@ class Demo:
                 'edge',
                 'msfc_edge',
                 'edge_node',
-                {'model': model, 'rate': options.codec_rate},
+                {
+                    'model': model,
+                    'rate': options.codec_rate,
+                    'adaptive': options.link is not None,
+                },
             ),
             ('cloud', 'msfc_cloud', 'cloud_node', {'model': model, **CLOUD_PARAMETERS}),
             ('camera', 'msfc_sim', 'camera_node' if options.live else 'clip_player', camera),
         ):
-            self._processes.start(name, package, executable, config / f'{name}.yaml', parameters)
+            self._processes.start(
+                name,
+                package,
+                executable,
+                config / f'{name}.yaml',
+                parameters | self._arrangement.parameters(name),
+                self._arrangement.prefix(name),
+            )
 
     def _watch(self) -> None:
-        monitor = Monitor(
-            self._model, self._options.frames, not self._options.rate, self._decoded
-        )
-        executor = SingleThreadedExecutor()
-        executor.add_node(monitor)
+        monitor: Listener = self._arrangement.listen(self._joiner)
+        joiner = self._joiner
 
         def spin(until: Callable[[], bool], patience: float) -> bool:
             """Spin until it is so; return False if nothing went on for too long."""
             self._progress = time.monotonic()
             while not until():
-                executor.spin_once(timeout_sec=0.1)
+                monitor.spin_once(0.1)
+                self._note_link()
                 self._stop.check()
                 self._processes.check()
                 if time.monotonic() - self._progress > patience:
@@ -217,31 +247,46 @@ class Demo:
             with Live(console=self._console, refresh_per_second=4, transient=True) as live:
                 # Elsewhere a line now and then takes its place.
                 self._live = live if self._console.is_terminal else None
+                self._arrangement.narrow()
                 monitor.listen_to_camera()
-                if not spin(lambda: monitor.complete, FRAME_PATIENCE):
+                if not spin(lambda: joiner.complete, FRAME_PATIENCE):
                     raise NodeError(
                         f'no frame was decoded for {FRAME_PATIENCE:g} s\n'
                         + self._processes.tail('edge')
                         + '\n'
                         + self._processes.tail('cloud')
                     )
-                spin(lambda: monitor.diagnosed, DIAGNOSTICS_PATIENCE)
+                spin(lambda: joiner.diagnosed, DIAGNOSTICS_PATIENCE)
         finally:
             self._live = None
-            self.figures.captured, self.figures.sent = monitor.captured, monitor.sent
-            self.figures.cloud_stages = monitor.cloud_stages
-            executor.shutdown()
-            monitor.destroy_node()
+            self._note_joiner()
+            monitor.close()
 
-    def _decoded(self, record: FrameRecord, monitor: Monitor) -> None:
+    def _note_joiner(self) -> None:
+        self.figures.captured, self.figures.sent = self._joiner.captured, self._joiner.sent
+        self.figures.cloud_stages = self._joiner.cloud_stages
+
+    def _sent(self, stamp: Stamp, message: SentMessage) -> None:
+        if self.course is not None:
+            self.course.sent(stamp, message)
+            self._arrangement.note_sent(stamp)
+
+    def _note_link(self) -> None:
+        if self.course is not None:
+            for one in self._arrangement.passed():
+                self.course.passed(one.stamp, one.delay)
+
+    def _decoded(self, record: FrameRecord) -> None:
         assert record.found is not None
         assert record.truth is not None
         self._progress = time.monotonic()
-        self._accuracy.add(instances_from_message(record.found), record.truth)
+        found = instances_from_message(record.found)
+        self._accuracy.add(found, record.truth)
+        if self.course is not None:
+            self.course.decoded(stamp_of(record.found.header), found, record.truth)
         self._sample.offer(record)
         self.figures.add(record)
-        self.figures.captured, self.figures.sent = monitor.captured, monitor.sent
-        self.figures.cloud_stages = monitor.cloud_stages
+        self._note_joiner()
         count = len(self.figures.frames)
         if count % PERIOD == 0:
             self.measure()
@@ -252,3 +297,19 @@ class Demo:
 
     def _display(self) -> RenderableType:
         return Group(self.figures.table(self._options.frames), self.figures.seen())
+
+
+def adaptation(model: SplitModel, rate: int) -> str:
+    """Return in words what the edge can do about a narrow link.
+
+    Args:
+        model: the model.
+        rate: of the edge.
+    """
+    rates = model.require_codec().coder().rates
+    if len(rates) == 1 or rate >= 0:
+        why = 'its rate is given' if len(rates) > 1 else 'the model has one rate only'
+        return f'The edge cannot adapt its messages, as {why}: it can only skip frames'
+    if rate != ANY_RATE:
+        return 'The edge adapts: it takes the best rate that the link takes, up to its own'
+    return f'The edge adapts: it takes the best of {len(rates)} rates that the link takes'

@@ -11,6 +11,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from msfc_msgs.msg import CompressedFeature, InstanceArray
 from numpy.typing import NDArray
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -88,28 +89,32 @@ class FrameRecord:
         return None not in (self.jpeg, self.truth, self.sent, self.found)
 
 
-class Monitor(Node):
-    """Listens to camera, edge and cloud.
+class FrameJoiner:
+    """Joins what belongs to one frame; its public methods take the messages as they come.
 
     Args:
-        model: the model that they use.
-        frames: frames after which it listens no longer.
-        paced: whether the camera waits for the instances of each frame.
-        on_decoded: called with each frame of which all messages have come, and with itself.
+        model: the model that the nodes use.
+        frames: frames after which it takes no more.
+        on_decoded: called with each frame of which all messages have come.
+        on_sent: called with the stamp of each message of the edge, and with what it is.
+
+    Attributes:
+        decoded: how many frames are complete.
+        listeners: by task of a node, how many listen to it by its own account.
+        cloud_stages: mean durations of the cloud's stages in seconds.
     """
 
     def __init__(
         self,
         model: SplitModel,
         frames: int,
-        paced: bool,
-        on_decoded: Callable[[FrameRecord, Monitor], None],
+        on_decoded: Callable[[FrameRecord], None],
+        on_sent: Callable[[Stamp, SentMessage], None] = lambda stamp, sent: None,
     ) -> None:
-        super().__init__('demo')
         self._detector = model.detector
         self._limit = frames
-        self._paced = paced
         self._on_decoded = on_decoded
+        self._on_sent = on_sent
         self._pending: dict[Stamp, FrameRecord] = {}
         self.decoded = 0
         self._captured: list[Stamp] = []
@@ -117,42 +122,7 @@ class Monitor(Node):
         self._newest: Stamp = (0, 0)
         self.cloud_stages: dict[str, float] = {}
         self._cloud_decoded = 0
-        self._listeners = {'encoding': 0, 'decoding': 0}
-        # What is waiting is handled in this order.
-        self.create_subscription(InstanceArray, 'ground_truth', self._truth, QOS)
-        self.create_subscription(CompressedFeature, 'features', self._feature, QOS, raw=True)
-        self.create_subscription(InstanceArray, 'instances', self._instances, QOS)
-        self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, QOS)
-
-    def missing(self) -> list[str]:
-        """Return the processes that are not ready yet.
-
-        That this process has discovered two others does not mean that they know each other: edge
-        and cloud themselves tell, by their diagnostics, how many listen to them.
-        """
-        own = 1
-        camera = int(self._paced)
-        return [
-            name
-            for name, ready in (
-                ('camera', self.count_publishers('image_raw') > 0),
-                (
-                    'cloud',
-                    self.count_subscribers('features') > own
-                    and self._listeners['decoding'] >= own + camera,
-                ),
-                (
-                    'edge',
-                    self.count_subscribers('image_raw') > 0
-                    and self._listeners['encoding'] > own,
-                ),
-            )
-            if not ready
-        ]
-
-    def listen_to_camera(self) -> None:
-        """Subscribe to the images, which the camera waits for."""
-        self.create_subscription(Image, 'image_raw', self._image, QOS)
+        self.listeners = {'encoding': 0, 'decoding': 0}
 
     @property
     def captured(self) -> int:
@@ -174,7 +144,8 @@ class Monitor(Node):
         """Whether the cloud has told the stage times of all frames."""
         return self._cloud_decoded >= self._limit
 
-    def _image(self, message: Image) -> None:
+    def image(self, message: Image) -> None:
+        """Take an image of the camera."""
         if not self.complete:
             record = self._record(message.header)
             record.raw_bytes = len(message.data)
@@ -182,19 +153,21 @@ class Monitor(Node):
             record.jpeg = encode_jpeg(record.image)
             self._join(message.header)
 
-    def _truth(self, message: InstanceArray) -> None:
+    def truth(self, message: InstanceArray) -> None:
+        """Take the true instances of an image."""
         if not self.complete:
-            self._captured.append(_key(message.header))
+            self._captured.append(stamp_of(message.header))
             self._record(message.header).truth = message
             self._join(message.header)
 
-    def _feature(self, data: bytes) -> None:
+    def features(self, data: bytes) -> None:
+        """Take a message of the edge as it was serialised."""
         if self.complete:
             return
         message = deserialize_message(data, CompressedFeature)
         sizes = self._detector.pyramid_sizes((message.padded_height, message.padded_width))
-        self._sent.append(_key(message.header))
-        self._record(message.header).sent = SentMessage(
+        self._sent.append(stamp_of(message.header))
+        sent = SentMessage(
             payload_bytes=len(message.data),
             message_bytes=len(data),
             payload_bpfe=payload_bpfe(len(message.data), sizes, self._detector.feature_channels),
@@ -203,37 +176,45 @@ class Monitor(Node):
             rate=message.rate,
             stages={stage: getattr(message, f'{stage}_time') for stage in EDGE_STAGES},
         )
+        self._record(message.header).sent = sent
+        self._on_sent(stamp_of(message.header), sent)
         self._join(message.header)
 
-    def _instances(self, message: InstanceArray, info: dict[str, Any]) -> None:
+    def instances(self, message: InstanceArray, received: int) -> None:
+        """Take what was found.
+
+        Args:
+            message: the message.
+            received: when it came, in nanoseconds since 1970.
+        """
         if self.complete:
             return
         record = self._record(message.header)
         record.found = message
-        # By the middleware: this process may have been busy since.
-        record.received = int(info['received_timestamp']) or self.get_clock().now().nanoseconds
+        record.received = received
         stamp = message.header.stamp
         record.latency = (record.received - stamp.sec * 10**9 - stamp.nanosec) * 1e-9
         self._join(message.header)
 
     def _record(self, header: Header) -> FrameRecord:
-        record = self._pending.setdefault(_key(header), FrameRecord())
+        record = self._pending.setdefault(stamp_of(header), FrameRecord())
         while len(self._pending) > MAX_PENDING:
             del self._pending[next(iter(self._pending))]
         return record
 
     def _join(self, header: Header) -> None:
-        if self._pending[_key(header)].complete:
+        if self._pending[stamp_of(header)].complete:
             self.decoded += 1
-            self._newest = max(self._newest, _key(header))
-            self._on_decoded(self._pending.pop(_key(header)), self)
+            self._newest = max(self._newest, stamp_of(header))
+            self._on_decoded(self._pending.pop(stamp_of(header)))
 
-    def _diagnostics(self, message: DiagnosticArray) -> None:
+    def diagnostics(self, message: DiagnosticArray) -> None:
+        """Take what a node tells of itself."""
         for status in message.status:
             values = {item.key: item.value for item in status.values}
             task = status.name.rpartition(': ')[2]
-            if task in self._listeners:
-                self._listeners[task] = int(values.get('listeners', 0))
+            if task in self.listeners:
+                self.listeners[task] = int(values.get('listeners', 0))
             if status.name.endswith(': decoding') and 'decoded' in values:
                 self._cloud_decoded = int(values['decoded'])
                 self.cloud_stages = {
@@ -243,7 +224,76 @@ class Monitor(Node):
                 }
 
 
-def _key(header: Header) -> Stamp:
+class Monitor(Node):
+    """Listens to camera, edge and cloud.
+
+    Args:
+        joiner: what it hears is for.
+        paced: whether the camera waits for the instances of each frame.
+        features: topic of the edge's messages.
+    """
+
+    def __init__(self, joiner: FrameJoiner, paced: bool, features: str = 'features') -> None:
+        super().__init__('demo')
+        self._joiner = joiner
+        self._paced = paced
+        self._features_topic = features
+        # What is waiting is handled in this order.
+        self.create_subscription(InstanceArray, 'ground_truth', joiner.truth, QOS)
+        self.create_subscription(CompressedFeature, features, joiner.features, QOS, raw=True)
+        self.create_subscription(InstanceArray, 'instances', self._instances, QOS)
+        self.create_subscription(DiagnosticArray, '/diagnostics', joiner.diagnostics, QOS)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+
+    def missing(self) -> list[str]:
+        """Return the processes that are not ready yet.
+
+        That this process has discovered two others does not mean that they know each other: edge
+        and cloud themselves tell, by their diagnostics, how many listen to them.
+        """
+        own = 1
+        camera = int(self._paced)
+        before_cloud = own if self._features_topic == 'features' else 0
+        listeners = self._joiner.listeners
+        return [
+            name
+            for name, ready in (
+                ('camera', self.count_publishers('image_raw') > 0),
+                (
+                    'cloud',
+                    self.count_subscribers('features') > before_cloud
+                    and listeners['decoding'] >= own + camera,
+                ),
+                (
+                    'edge',
+                    self.count_subscribers('image_raw') > 0 and listeners['encoding'] > own,
+                ),
+            )
+            if not ready
+        ]
+
+    def listen_to_camera(self) -> None:
+        """Subscribe to the images, which the camera waits for."""
+        self.create_subscription(Image, 'image_raw', self._joiner.image, QOS)
+
+    def spin_once(self, seconds: float) -> None:
+        """Take a message, or wait for one for some seconds at most."""
+        self._executor.spin_once(timeout_sec=seconds)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._executor.shutdown()
+        self.destroy_node()
+
+    def _instances(self, message: InstanceArray, info: dict[str, Any]) -> None:
+        # By the middleware: this process may have been busy since.
+        received = int(info['received_timestamp']) or self.get_clock().now().nanoseconds
+        self._joiner.instances(message, received)
+
+
+def stamp_of(header: Header) -> Stamp:
+    """Return seconds and nanoseconds of a header."""
     return header.stamp.sec, header.stamp.nanosec
 
 

@@ -7,6 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msfc.zoo import DEFAULT_MODEL
+from msfc_demo.link_shape import LinkShape, parse_link
+
+LINK_MODEL = 'tabletop_learned'
+"""The model with a link: its rates are near each other, so that the edge can follow."""
+
+LINK_FRAMES, LINK_RATE = 150, 5.0
+
+OWN_RATE, ANY_RATE = -1, -2
+"""Rates of the edge: what the model is made for, and the best of all that the budget allows."""
+
+DEFAULTS = {'frames': 60, 'rate': 0.0, 'model': DEFAULT_MODEL, 'codec_rate': OWN_RATE}
+LINK_DEFAULTS = {
+    'frames': LINK_FRAMES, 'rate': LINK_RATE, 'model': LINK_MODEL, 'codec_rate': ANY_RATE
+}  # fmt: skip
 
 
 def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -16,7 +30,25 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
         description='Starts a simulated robot camera, the edge and the cloud, shows what crosses '
         'the link and what is found, and draws it.',
     )
-    parser.add_argument('--frames', type=_positive, default=60, help='frames to decode (60)')
+    parser.add_argument(
+        '--frames',
+        type=_positive,
+        help=f'frames to decode (60; {LINK_FRAMES} with --link)',
+    )
+    parser.add_argument(
+        '--link',
+        type=_link,
+        metavar='RATE[,loss=5%]',
+        help='a narrow link between edge and cloud, which the edge follows (adaptive): a rate '
+        'such as 200kbit or 2Mbit, then what of loss=0%%, delay=20ms, queue=60kB is to be '
+        'otherwise. '
+        'As root in two network namespaces, else held back by the demo',
+    )
+    parser.add_argument(
+        '--paced',
+        action='store_true',
+        help='with --link: held back by the demo, also as root',
+    )
     parser.add_argument(
         '--live', action='store_true', help='a live MuJoCo camera in place of the recorded clip'
     )
@@ -26,23 +58,23 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--rate',
         type=_rate,
-        default=0.0,
         metavar='HZ',
         help='frames per second of the camera; frames that the nodes are too slow for are '
-        'dropped. By default (0) the next frame is taken when the instances of the last have come',
+        'dropped. 0, the default, takes the next frame when the instances of the last have come. '
+        f'With --link it has a pace of its own ({LINK_RATE:g})',
     )
     parser.add_argument(
         '--model',
-        default=DEFAULT_MODEL,
         metavar='NAME_OR_DIR',
-        help=f'shipped model, or directory of a model file ({DEFAULT_MODEL})',
+        help=f'shipped model, or directory of a model file ({DEFAULT_MODEL}; with --link '
+        f'{LINK_MODEL}, which has rates to choose from)',
     )
     parser.add_argument(
         '--codec-rate',
         type=int,
-        default=-1,
         metavar='RATE',
-        help="one of the codec's rates: for packed bits n (what the model is made for)",
+        help="one of the codec's rates: for packed bits n (what the model is made for; with "
+        '--link the best that it takes)',
     )
     parser.add_argument(
         '--compare',
@@ -66,7 +98,23 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='folder of the pictures and logs (demo_out)',
     )
-    return parser.parse_args(args)
+    options = parser.parse_args(args)
+    if options.link is None and options.paced:
+        parser.error('argument --paced: it is for --link')
+    if options.link is not None and options.rate == 0:
+        parser.error('argument --rate: with --link a lost frame would be waited for; give a pace')
+    defaults = LINK_DEFAULTS if options.link else DEFAULTS
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
+
+
+def _link(text: str) -> LinkShape:
+    try:
+        return parse_link(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,6 +84,7 @@ class NodeProcesses:
         executable: str,
         params_file: Path,
         parameters: Mapping[str, object],
+        prefix: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a node, as ``ros2 run`` would.
 
@@ -93,6 +94,7 @@ class NodeProcesses:
             executable: of the package.
             params_file: its parameter file.
             parameters: parameters that replace those of the file.
+            prefix: what stands before the command, for it to run elsewhere.
 
         Returns:
             Its process, which :meth:`stop` ends.
@@ -113,7 +115,7 @@ class NodeProcesses:
         try:
             with self.log(name).open('wb') as output:
                 process = subprocess.Popen(
-                    [str(path), *arguments],
+                    [*prefix, str(path), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

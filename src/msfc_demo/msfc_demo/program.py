@@ -18,10 +18,12 @@ from msfc.model_file import load_model
 from msfc.output import check_output_file, check_output_folder
 from msfc_demo.comparison import find_reference
 from msfc_demo.demo import Demo, StoppedError, StopRequest
+from msfc_demo.link_course import LinkCourse, plot_course
 from msfc_demo.media import write_contact_sheet, write_video
 from msfc_demo.metrics import DemoMetrics
 from msfc_demo.options import parse_options
 from msfc_demo.processes import NodeError
+from msfc_demo.two_hosts import HostError
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     except StoppedError as stopped:
         console.print(f'Broken off: {stopped}.')
         status = 128 + stopped.number
-    except (NodeError, ValueError, OSError) as error:
+    except (NodeError, HostError, ValueError, OSError) as error:
         status = _fail(console, str(error))
     demo.measure()
     figures = demo.figures
@@ -55,24 +57,29 @@ def run(options: argparse.Namespace, console: Console) -> int:
             console.print(f'no mAP: the model does not have the classes {names}')
         if figures.comparison:
             console.print(figures.comparison.sentence())
+        if demo.course:
+            console.print(demo.course.table())
     elif not status:
         status = _fail(console, 'no frame was decoded')
     try:
-        _write(options, figures, model.class_names, console)
+        _write(options, demo, model.class_names, console)
     except OSError as error:
         status = _fail(console, f'cannot write the results: {error}')
     return status
 
 
 def _write(
-    options: argparse.Namespace, figures: DemoMetrics, class_names: Sequence[str], console: Console
+    options: argparse.Namespace, demo: Demo, class_names: Sequence[str], console: Console
 ) -> None:
+    figures: DemoMetrics = demo.figures
+    course: LinkCourse | None = demo.course
     if options.json:
         values = {
             **figures.to_json(),
             'frames_asked': options.frames,
             'camera': 'live' if options.live else 'clip',
             'model': os.fspath(options.model),
+            'link': course and course.to_json(),
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(values, indent=2) + '\n')
@@ -83,6 +90,10 @@ def _write(
         console.print(f'contact sheet  {sheet}')
         clip = write_video(options.output, 'camera_and_masks', figures.frames, class_names)
         console.print(f'clip           {clip}')
+    if course and course.crossings:
+        plot = options.output / 'link.png'
+        plot_course(course, plot)
+        console.print(f'link           {plot}')
 
 
 def _fail(console: Console, message: str) -> int:

@@ -5,9 +5,9 @@ to the other: into a queue that is drained at a rate, then some milliseconds on 
 and then lost. It needs no queueing discipline of the kernel, of which few have those that delay,
 and it counts what it does with each packet.
 
-Run as a program it is the process that carries them: ``python shaped_link.py PID PID``, those of
-two processes in the network namespaces. It takes a question a line, ``["method", {arguments}]``,
-and prints an answer a line, both JSON.
+Run as a program it is the process that carries them: ``python -m msfc_demo.shaped_link PID PID``,
+those of two processes in the network namespaces. It takes a question a line,
+``["method", {arguments}]``, and prints an answer a line, both JSON.
 """
 
 from __future__ import annotations
@@ -20,27 +20,20 @@ import json
 import os
 import random
 import select
-import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'src' / 'msfc_core' / 'test'))
-
-from link_simulator import Bottleneck
-from two_hosts import CABLE, MTU, HostError, TwoHosts
+from msfc.link.bottleneck import Bottleneck
+from msfc_demo.two_hosts import CABLE, MTU, HostError, TwoHosts
 
 TUN = '/dev/net/tun'
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 CLONE_NEWNET = 0x40000000
-
-PORT = 5001
-"""Of the TCP flow."""
 
 TCP, UDP = 6, 17
 """Protocol numbers in an IP header, in its tenth byte."""
@@ -50,6 +43,9 @@ WIDE = 1e9
 
 SAMPLING = 0.05
 """Seconds between two looks at the queue."""
+
+HEAD = 400
+"""Bytes of a datagram that are kept, to tell by what is in it."""
 
 
 def tun_obstacle() -> str:
@@ -63,44 +59,49 @@ class Datagrams:
     """What becomes of whole datagrams, of whose packets each has its own fate."""
 
     def __init__(self) -> None:
-        self._open: dict[int, list[float]] = {}
-        self._closed: list[tuple[float, int, float]] = []
+        self._open: dict[int, _Datagram] = {}
+        self._closed: list[_Datagram] = []
 
     def begin(self, packet: bytes, now: float, lost: bool) -> None:
         """Take note of a packet that was sent."""
         number, offset, more = fragment(packet)
         if not offset:
-            self._open[number] = [time.time(), now, 0, 0, 0]
+            self._open[number] = _Datagram(time.time(), now, packet[:HEAD])
         datagram = self._open.get(number)
         if datagram is None:
             return
-        datagram[2] += len(packet)
-        datagram[3] += 1
-        if lost:
-            datagram[4] = 1
-        if not more and datagram[4]:
-            self._close(number, float('nan'))
+        datagram.size += len(packet)
+        datagram.lost |= lost
+        if not more and datagram.lost:
+            self._closed.append(self._open.pop(number))
 
     def end(self, packet: bytes, now: float) -> None:
         """Take note of a packet that has arrived."""
         number, _, more = fragment(packet)
         datagram = self._open.get(number)
         # They are in order: with the last one all are there, unless one was lost.
-        if datagram is not None and not more and not datagram[4]:
-            self._close(number, now - datagram[1])
+        if datagram is not None and not more and not datagram.lost:
+            datagram.delay = now - datagram.begun
+            self._closed.append(self._open.pop(number))
 
-    def _close(self, number: int, delay: float) -> None:
-        at, _, size, *_ = self._open.pop(number)
-        self._closed.append((at, int(size), delay))
-
-    def take(self, least: int) -> list[tuple[float, int, float | None]]:
-        """Return time sent, bytes and delay of those of some bytes or more, and forget them."""
+    def take(self, least: int) -> list[tuple[float, int, float | None, str]]:
+        """Return time sent, bytes, delay and head of those of some bytes or more; forget them."""
         closed, self._closed = self._closed, []
         return [
-            (at, size, None if delay != delay else delay)
-            for at, size, delay in closed
-            if size >= least
+            (one.at, one.size, one.delay, one.head.hex()) for one in closed if one.size >= least
         ]
+
+
+@dataclass
+class _Datagram:
+    """When it was sent, by both clocks, and what is known of it."""
+
+    at: float
+    begun: float
+    head: bytes
+    size: int = 0
+    lost: bool = False
+    delay: float | None = None
 
 
 def fragment(packet: bytes) -> tuple[int, int, bool]:
@@ -204,11 +205,11 @@ class Carrier:
         """Return what became of the packets to the cloud."""
         return dict(self._directions[0].counts)
 
-    def datagrams(self, least: int) -> list[tuple[float, int, float | None]]:
+    def datagrams(self, least: int) -> list[tuple[float, int, float | None, str]]:
         """Return the datagrams of some bytes or more to the cloud, since it was last asked.
 
-        Each is the time that it was sent, since 1970, its bytes, and its delay in seconds, None if
-        it or a part of it was lost or dropped.
+        Each is the time that it was sent, since 1970, its bytes, its delay in seconds, None if it
+        or a part of it was lost or dropped, and its first :data:`HEAD` bytes in hexadecimal.
         """
         return self._directions[0].datagrams.take(least)
 
@@ -270,6 +271,22 @@ def open_tun(pid: int) -> int:
     return device
 
 
+class Crossing(NamedTuple):
+    """A datagram to the cloud."""
+
+    at: float
+    """When it was sent, in seconds since 1970."""
+
+    size: int
+    """Its bytes on the link."""
+
+    delay: float | None
+    """Seconds until it had arrived whole; None if it never did."""
+
+    head: bytes
+    """Its first :data:`HEAD` bytes."""
+
+
 class ShapedHosts(TwoHosts):
     """A robot and a cloud, joined by a link that :meth:`shape` shapes; a context manager."""
 
@@ -280,7 +297,8 @@ class ShapedHosts(TwoHosts):
     def _join(self) -> None:
         # It has to be in time, however busy the machine is.
         self._carrier = subprocess.Popen(
-            ['setpriv', '--pdeathsig', 'KILL', 'nice', '-n', '-15', sys.executable, __file__]
+            [*('setpriv', '--pdeathsig', 'KILL', 'nice', '-n', '-15')]
+            + [sys.executable, '-m', 'msfc_demo.shaped_link']
             + [str(self.robot.pid), str(self.cloud.pid)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -319,8 +337,15 @@ class ShapedHosts(TwoHosts):
         return list(self._ask('samples'))
 
     def datagrams(self, least: int) -> list[list[Any]]:
-        """Return what :meth:`Carrier.datagrams` does."""
-        return list(self._ask('datagrams', least=least))
+        """Return what :meth:`Carrier.datagrams` does, but the heads."""
+        return [one[:3] for one in self._ask('datagrams', least=least)]
+
+    def crossings(self) -> list[Crossing]:
+        """Return what became of all datagrams to the cloud, since this or that was last asked."""
+        return [
+            Crossing(at, size, delay, bytes.fromhex(head))
+            for at, size, delay, head in self._ask('datagrams', least=0)
+        ]
 
     def close(self) -> None:
         """End both hosts and what is between them."""
@@ -334,56 +359,10 @@ class ShapedHosts(TwoHosts):
         super().close()
 
 
-@contextmanager
-def tcp_flow(hosts: TwoHosts) -> Iterator[None]:
-    """Let a TCP flow send to the cloud as much as it can."""
-    command = [sys.executable, __file__]
-    taker = subprocess.Popen(
-        [*hosts.cloud.prefix, *command, 'take'], stdout=subprocess.PIPE, text=True
-    )
-    processes = [taker]
-    try:
-        assert taker.stdout is not None
-        if taker.stdout.readline() != 'ready\n':
-            raise HostError('nobody takes what TCP sends')
-        processes.append(
-            subprocess.Popen([*hosts.robot.prefix, *command, 'send', hosts.cloud.address])
-        )
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        if taker.stdout is not None:
-            taker.stdout.close()
-
-
-def take() -> None:
-    """Take what comes over TCP."""
-    with socket.create_server(('', PORT)) as server:
-        print('ready', flush=True)
-        connection, _ = server.accept()
-        with connection:
-            while connection.recv(65_536):
-                pass
-
-
-def send(address: str) -> None:
-    """Send zeros over TCP for ever."""
-    with socket.create_connection((address, PORT)) as connection:
-        while True:
-            connection.sendall(bytes(65_536))
-
-
 def main() -> None:
-    """Carry packets between two hosts, or be one end of a TCP flow."""
-    first, *rest = sys.argv[1:]
-    if first == 'take':
-        take()
-    elif first == 'send':
-        send(*rest)
-    else:
-        Carrier((int(first), int(*rest))).run()
+    """Carry packets between two hosts until standard input ends."""
+    here, there = map(int, sys.argv[1:])
+    Carrier((here, there)).run()
 
 
 if __name__ == '__main__':

@@ -1,0 +1,59 @@
+"""A TCP flow from the robot to the cloud, of two hosts, that takes what it can get."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msfc_demo.two_hosts import HostError, TwoHosts
+
+PORT = 5001
+
+
+@contextmanager
+def tcp_flow(hosts: TwoHosts) -> Iterator[None]:
+    """Let a TCP flow send to the cloud as much as it can."""
+    command = [sys.executable, __file__]
+    taker = subprocess.Popen(
+        [*hosts.cloud.prefix, *command, 'take'], stdout=subprocess.PIPE, text=True
+    )
+    processes = [taker]
+    try:
+        assert taker.stdout is not None
+        if taker.stdout.readline() != 'ready\n':
+            raise HostError('nobody takes what TCP sends')
+        processes.append(
+            subprocess.Popen([*hosts.robot.prefix, *command, 'send', hosts.cloud.address])
+        )
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        if taker.stdout is not None:
+            taker.stdout.close()
+
+
+def take() -> None:
+    """Take what comes over TCP."""
+    with socket.create_server(('', PORT)) as server:
+        print('ready', flush=True)
+        connection, _ = server.accept()
+        with connection:
+            while connection.recv(65_536):
+                pass
+
+
+def send(address: str) -> None:
+    """Send zeros over TCP for ever."""
+    with socket.create_connection((address, PORT)) as connection:
+        while True:
+            connection.sendall(bytes(65_536))
+
+
+if __name__ == '__main__':
+    action, *arguments = sys.argv[1:]
+    {'take': take, 'send': send}[action](*arguments)
