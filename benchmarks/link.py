@@ -2,7 +2,8 @@
 
 Ten frames a second go over a link of 10 Mbit/s that falls to 200 kbit/s and rises to 2 Mbit/s,
 with and without ``adaptive``, each with 0 and 5 % of the packets lost, and beside a TCP flow; then
-four edges share a narrow link, one of them with twice the weight:
+four edges share a narrow link, one of them with twice the weight. What messages of these bytes are
+worth, and images of the same bytes, is read from what ``benchmarks/link_quality.py`` wrote:
 
     python benchmarks/link.py --json link.json --plot link.png             # a simulated link
     python benchmarks/link.py --hosts --json hosts.json --plot hosts.png   # both nodes, two hosts
@@ -18,10 +19,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +33,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_ROOT / 'src' / 'msfc_core'), str(_ROOT / 'src' / 'msfc_core' / 'test')]
 
 import harness  # noqa: E402
+from link_quality import Quality, read_quality  # noqa: E402
 from link_simulator import OVERHEAD, PACKET_BYTES, Edge, Tcp, World  # noqa: E402
 from msfc.output import check_output_file  # noqa: E402
 
@@ -58,6 +61,18 @@ class Scenario:
 
 SCENARIO = Scenario()
 
+HOSTS_SCENARIO = Scenario(
+    rates=((0.0, 10e6), (10.0, 200e3), (28.0, 2e6)), end=44.0, tcp=(3.0, 42.0)
+)
+"""Shorter, as it takes the time that it takes."""
+
+GOAL = 1.5
+"""Times the idle one that the median delay is to have at most."""
+
+QUALITY = _ROOT / 'docs' / 'results' / 'link' / 'quality.json'
+MODEL, IMAGES = 'tabletop_msfc', ('H.265 intra', 'JPEG')
+"""What is compared in there."""
+
 SETTLED = 3.0
 """Seconds after a change of the link from which on no queue should stand."""
 
@@ -72,6 +87,12 @@ NARROW = 400e3
 
 WEIGHTS = (1.0, 2.0, 1.0, 1.0)
 
+BUDGETS = (350e3, 1e6)
+"""Less than that link takes, what is around the messages included, and more."""
+
+SHARED = 20.0
+"""Seconds after which all edges have settled."""
+
 
 @dataclass
 class Run:
@@ -85,6 +106,9 @@ class Run:
         estimates: time, and what the edge took the link for, in bit/s.
         tcp_bits: time, and bits that TCP has delivered since the time before.
         on_link: whether bytes are those on the link, with all headers, not those of messages.
+        scenario: what happened to the link.
+        load: processes that wanted a core by its end, mean of a minute; None if that is no matter.
+        attempt: which one it is.
     """
 
     loss: float
@@ -94,6 +118,9 @@ class Run:
     estimates: list[tuple[float, float]] = field(default_factory=list)
     tcp_bits: list[tuple[float, float]] = field(default_factory=list)
     on_link: bool = False
+    scenario: Scenario = SCENARIO
+    load: float | None = None
+    attempt: int = 1
 
     def idle_delay(self, size: int, rate: float) -> float:
         """Return the delay of a message on the link without a queue, in seconds.
@@ -104,7 +131,13 @@ class Run:
         """
         further = -(-size // PACKET_BYTES) - 1
         around = 0 if self.on_link else OVERHEAD + 20 * further
-        return SCENARIO.delay + 8.0 * (size + around) / rate
+        return self.scenario.delay + 8.0 * (size + around) / rate
+
+    def message_bytes(self, size: int) -> int:
+        """Return the bytes of the message that had so many of them here."""
+        if not self.on_link:
+            return size
+        return max((one for one in SIZES if one <= size), default=size)
 
     @property
     def name(self) -> str:
@@ -112,11 +145,11 @@ class Run:
         return f'{self.loss:.0%} lost' + (', TCP' if self.tcp else '')
 
 
-def conditions(on_link: bool = False) -> Iterable[Run]:
+def conditions(on_link: bool = False, scenario: Scenario = SCENARIO) -> Iterable[Run]:
     """Yield empty runs of all conditions."""
     for loss, tcp in ((0.0, False), (0.05, False), (0.0, True)):
         for loop in (True, False):
-            yield Run(loss, tcp, loop, on_link=on_link)
+            yield Run(loss, tcp, loop, on_link=on_link, scenario=scenario)
 
 
 def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
@@ -137,21 +170,27 @@ def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
 # -- what it comes to --
 
 
-def phases() -> list[tuple[float, float, float]]:
+def phases(scenario: Scenario) -> list[tuple[float, float, float]]:
     """Return begin, end and bit/s of each phase, without the first seconds after a change."""
-    rates = SCENARIO.rates
-    ends = [at for at, _ in rates[1:]] + [SCENARIO.end]
+    rates = scenario.rates
+    ends = [at for at, _ in rates[1:]] + [scenario.end]
     return [(at + SETTLED, end, rate) for (at, rate), end in zip(rates, ends, strict=True)]
 
 
-def summarise(run: Run) -> list[dict[str, Any]]:
+def summarise(run: Run, quality: Mapping[str, Quality]) -> list[dict[str, Any]]:
     """Return the figures of each phase of a run.
 
     ``p50_ms`` and ``p95_ms`` are the median and the 95th percentile of the delay, ``p50_idle`` is
-    the median of each message's delay by that of its size on the link without a queue.
+    the median of each message's delay by that of its size on the link without a queue. ``map_*``
+    are means over what arrives: of the features, and of images with the same bytes; an image that
+    is not to be had with so few is worth 0.
+
+    Args:
+        run: the run.
+        quality: mask mAP over bytes, by name; empty if it is not known.
     """
     rows = []
-    for begin, end, rate in phases():
+    for begin, end, rate in phases(run.scenario):
         sent = [one for one in run.messages if begin <= one[0] < end]
         arrived = [(size, delay) for _, size, delay in sent if delay is not None]
         seconds = end - begin
@@ -173,29 +212,74 @@ def summarise(run: Run) -> list[dict[str, Any]]:
                 'tcp_kbit_s': sum(bits for at, bits in run.tcp_bits if begin <= at < end)
                 / seconds
                 / 1e3,
+                **{
+                    f'map_{name.split()[0]}': worth(run, [size for size, _ in arrived], curve)
+                    for name, curve in quality.items()
+                },
+                'load': run.load,
+                'attempt': run.attempt,
             }
         )
     return rows
 
 
-def share(budget: float, loss: float) -> dict[str, Any]:
-    """Let four edges share a narrow link; return what each got of it by its weight."""
-    edges = [
-        Edge(fps=SCENARIO.fps, sizes=SIZES, weight=weight, begin=2.0 * index)
-        for index, weight in enumerate(WEIGHTS)
-    ]
-    link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit}
-    world = World(edges, [(0.0, NARROW)], loss=loss, budget=budget, **link)
-    begin, end = 20.0, SCENARIO.end
-    world.run(end)
-    kept = [[one for one in edge.samples if one.at >= begin] for edge in edges]
+def worth(run: Run, sizes: Sequence[int], quality: Quality) -> float | None:
+    """Return the mean mask mAP of messages with the bytes that they had in a run."""
+    values = [quality.at(run.message_bytes(size)) or 0.0 for size in sizes]
+    return mean(values) if values else None
+
+
+def misses_goal(run: Run) -> bool:
+    """Return whether a queue stood in a run with the loop on."""
+    delays = [row['p50_idle'] for row in summarise(run, {})]
+    return run.loop and not run.tcp and not all(one is not None and one <= GOAL for one in delays)
+
+
+@dataclass
+class Sharing:
+    """Four edges that share a narrow link.
+
+    Attributes:
+        budget: bit/s of all of them, for the cloud to share.
+        loss: share of the packets lost.
+        edges: what each sent, once it has run.
+    """
+
+    budget: float
+    loss: float
+    edges: list[Edge] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The conditions in words."""
+        return f'budget {self.budget / 1e3:.0f} kbit/s, {self.loss:.0%} lost'
+
+    def run(self) -> Sharing:
+        """Let it take place; each edge begins 2 s after the one before."""
+        self.edges = [
+            Edge(fps=SCENARIO.fps, sizes=SIZES, weight=weight, begin=2.0 * index)
+            for index, weight in enumerate(WEIGHTS)
+        ]
+        link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit}
+        rates = [(0.0, NARROW)]
+        World(self.edges, rates, loss=self.loss, budget=self.budget, **link).run(SCENARIO.end)
+        return self
+
+
+def summarise_sharing(sharing: Sharing) -> dict[str, Any]:
+    """Return what each edge sent over its part by weight, once all have settled."""
+    budget, loss = sharing.budget, sharing.loss
+    begin, end = SHARED, SCENARIO.end
+    kept = [[one for one in edge.samples if one.at >= begin] for edge in sharing.edges]
     sent = [sum(8 * one.size for one in samples) / (end - begin) for samples in kept]
     delays = [one.delay for samples in kept for one in samples if one.arrived is not None]
+    gaps = [b.at - a.at for samples in kept for a, b in pairwise(samples)]
     row: dict[str, Any] = {
         'budget_kbit_s': budget / 1e3,
         'lost': loss,
         'all_kbit_s': sum(sent) / 1e3,
         'p50_ms': 1e3 * median(delays),
+        'longest_gap_ms': 1e3 * max(gaps),
     }
     for index, (bits, weight) in enumerate(zip(sent, WEIGHTS, strict=True)):
         part = sum(sent) * weight / sum(WEIGHTS)
@@ -226,36 +310,48 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def plot(runs: Sequence[Run], path: Path) -> None:
-    """Draw rate, delay, bytes and loss over time, the loop on and off, a column a condition."""
+def plot(runs: Sequence[Run], quality: Mapping[str, Quality], path: Path) -> None:
+    """Draw what happens over time, the loop on and off, a column a condition.
+
+    Args:
+        runs: of one scenario; of one condition the last is drawn.
+        quality: mask mAP over bytes, by name; not drawn if empty.
+        path: of the picture.
+    """
     from matplotlib import pyplot
 
     from msfc.evaluation.plots import COLOURS, STYLE
 
     names = list(dict.fromkeys(run.name for run in runs))
+    scenario = runs[0].scenario
+    count = 5 if quality else 4
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(
-            4, len(names), figsize=(4.2 * len(names), 8.0),
+            count, len(names), figsize=(4.2 * len(names), 2.0 * count),
             sharex=True, sharey='row', squeeze=False,
         )  # fmt: skip
         for column, name in enumerate(names):
-            rate, delay, size, loss = axes[:, column]
+            rate, delay, size, loss = axes[:4, column]
             rate.set_title(name)
-            times = [at for at, _ in SCENARIO.rates] + [SCENARIO.end]
-            steps = [bits / 1e3 for _, bits in SCENARIO.rates]
+            times = [at for at, _ in scenario.rates] + [scenario.end]
+            steps = [bits / 1e3 for _, bits in scenario.rates]
             rate.stairs(steps, times, baseline=None, color='black', label='link')
-            for run in (run for run in runs if run.name == name):
+            for run in {run.loop: run for run in runs if run.name == name}.values():
                 _draw(run, (rate, delay, size, loss), COLOURS[0 if run.loop else 1])
             rate.set_yscale('log')
             delay.set_yscale('log')
             size.set_yscale('log')
             loss.set_ylim(-3, 103)
-            loss.set_xlabel('seconds')
-        labels = ('kbit/s', 'delay, ms', 'bytes of a message', 'lost messages, %')
-        for axis, label in zip(axes[:, 0], labels, strict=True):
+            axes[-1, column].set_xlabel('seconds')
+            if quality:
+                axes[4, column].set_ylim(-0.03, 1)
+                for run in {run.loop: run for run in runs if run.name == name}.values():
+                    _draw_worth(run, quality, axes[4, column])
+        labels = ('kbit/s', 'delay, ms', 'bytes of a message', 'lost messages, %', 'mask mAP')
+        for axis, label in zip(axes[:, 0], labels, strict=False):
             axis.set_ylabel(label)
         lines = {}
-        for axis in axes[0]:
+        for axis in (*axes[0], *axes[-1]):
             handles, texts = axis.get_legend_handles_labels()
             lines |= dict(zip(texts, handles, strict=True))
         figure.legend(lines.values(), lines, loc='outside lower center', ncols=len(lines))
@@ -266,8 +362,8 @@ def plot(runs: Sequence[Run], path: Path) -> None:
 def _draw(run: Run, axes: Sequence[Any], colour: str) -> None:
     rate, delay, size, loss = axes
     name = f'loop {"on" if run.loop else "off"}'
-    seconds = range(int(SCENARIO.end))
-    each = [[one for one in run.messages if s <= one[0] < s + 1] for s in seconds]
+    seconds = range(int(run.scenario.end))
+    each = by_second(run)
     arrived = [sum(8 * one[1] for one in some if one[2] is not None) / 1e3 for some in each]
     rate.step(seconds, [bits or None for bits in arrived], where='post', color=colour, label=name)
     if run.estimates:
@@ -289,6 +385,81 @@ def _draw(run: Run, axes: Sequence[Any], colour: str) -> None:
     loss.step(seconds, shares, where='post', color=colour)
 
 
+def _draw_worth(run: Run, quality: Mapping[str, Quality], axis: Any) -> None:
+    from msfc.evaluation.plots import COLOURS
+
+    arrived = [[size for _, size, late in some if late is not None] for some in by_second(run)]
+    for place, (name, curve) in enumerate(quality.items()):
+        if not run.loop and name in IMAGES:
+            continue
+        values = [worth(run, sizes, curve) for sizes in arrived]
+        if name in IMAGES:
+            style = {'color': COLOURS[place + 1], 'label': f'{name} image of the bytes (loop on)'}
+        else:
+            style = {'color': COLOURS[0 if run.loop else 1]}
+        axis.step(range(len(values)), values, where='post', **style)
+
+
+def plot_sharings(sharings: Sequence[Sharing], path: Path) -> None:
+    """Draw what each edge sends over time, a column a condition."""
+    from matplotlib import pyplot
+
+    from msfc.evaluation.plots import COLOURS, STYLE
+
+    seconds = range(int(SCENARIO.end))
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(
+            1, len(sharings), figsize=(3.4 * len(sharings), 2.8), sharey='row', squeeze=False
+        )
+        for axis, sharing in zip(axes[0], sharings, strict=True):
+            for index, edge in enumerate(sharing.edges):
+                bits = [
+                    sum(8 * one.size for one in edge.samples if s <= one.at < s + 1) / 1e3
+                    for s in seconds
+                ]
+                label = f'edge {index + 1}, weight {edge.weight:g}'
+                axis.step(
+                    seconds, bits, where='post', color=COLOURS[index], label=label, linewidth=1
+                )
+            axis.set_title(sharing.name)
+            axis.set_xlabel('seconds')
+            axis.set_ylim(bottom=0)
+        axes[0, 0].set_ylabel('kbit/s')
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc='outside lower center', ncols=len(labels))
+        figure.savefig(path)
+        pyplot.close(figure)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """Return a run as JSON data: what happened in each second of it."""
+    seconds = []
+    for some in by_second(run):
+        arrived = [(size, late) for _, size, late in some if late is not None]
+        seconds.append(
+            {
+                'sent': len(some),
+                'arrived': len(arrived),
+                'bytes': sum(size for size, _ in arrived),
+                'p50_ms': round(1e3 * median(late for _, late in arrived), 2) if arrived else None,
+            }
+        )
+    return {
+        'conditions': run.name,
+        'loop': run.loop,
+        'load': run.load,
+        'attempt': run.attempt,
+        'scenario': asdict(run.scenario),
+        'seconds': seconds,
+    }
+
+
+def by_second(run: Run) -> list[list[tuple[int | float, int, float | None]]]:
+    """Return the messages of a run by the second in which they were sent."""
+    seconds = range(int(run.scenario.end))
+    return [[one for one in run.messages if s <= one[0] < s + 1] for s in seconds]
+
+
 # -- the command --
 
 
@@ -296,27 +467,35 @@ def measure(options: argparse.Namespace, console: Console) -> harness.Figures:
     """Make all runs and return the figures."""
     if options.plot:
         check_output_file(options.plot)
+    known = read_quality(options.quality) if options.quality.exists() else {}
+    quality = {name: known[name] for name in (MODEL, *IMAGES) if name in known}
     if options.hosts:
         from link_hosts import run_on_hosts
 
-        runs = run_on_hosts(conditions(on_link=True), SCENARIO, console)
-        shares = []
+        runs = run_on_hosts(list(conditions(True, HOSTS_SCENARIO)), misses_goal, console)
+        sharings: list[Sharing] = []
     else:
         runs = [simulate(run, options.sizes, options.fixed) for run in conditions()]
-        shares = [share(budget, loss) for budget in (350e3, 1e6) for loss in (0.0, 0.05)]
-    rows = [row for run in runs for row in summarise(run)]
+        sharings = [Sharing(budget, loss).run() for budget in BUDGETS for loss in (0.0, 0.05)]
+    shares = [summarise_sharing(sharing) for sharing in sharings]
+    rows = [row for run in runs for row in summarise(run, quality)]
     show('one edge', rows, console)
     if shares:
         show('four edges on 400 kbit/s: what each sends / its part by weight', shares, console)
     if options.plot:
-        plot(runs, options.plot)
+        plot(runs, quality, options.plot)
+        if sharings:
+            name = f'{options.plot.stem}-shares{options.plot.suffix}'
+            plot_sharings(sharings, options.plot.with_name(name))
     return {
         'link': 'two network namespaces' if options.hosts else 'simulated',
         'sizes': list(options.sizes),
         'fixed': options.fixed,
         'one_edge': rows,
         'four_edges': shares,
-        'runs': [vars(run) for run in runs],
+        'goal': GOAL,
+        'quality': {name: vars(curve) for name, curve in quality.items()},
+        'runs': [describe(run) for run in runs],
     }
 
 
@@ -341,6 +520,12 @@ def main() -> int:
         '--hosts',
         action='store_true',
         help='both nodes in two network namespaces, as root',
+    )
+    parser.add_argument(
+        '--quality',
+        type=Path,
+        default=QUALITY,
+        help='what benchmarks/link_quality.py wrote (docs/results/link/quality.json)',
     )
     options = parser.parse_args()
     return 0 if harness.run_benchmark(options, measure) is not None else 1

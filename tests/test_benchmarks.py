@@ -115,3 +115,58 @@ def test_space_of_a_day(model_directory, monkeypatch):
     assert features.frame_bytes < spaces['JPEG, quality 50'].frame_bytes < raw.frame_bytes
     if shutil.which('ffmpeg'):
         assert 0 < spaces['H.264 video, CRF 30'].frame_bytes < raw.frame_bytes
+
+
+def test_what_a_message_of_some_bytes_is_worth():
+    quality = load('link_quality')
+    curve = quality.frontier('JPEG', [(900, 0.5), (300, 0.2), (500, 0.1), (2000, 0.4)])
+    assert curve.message_bytes == (300, 900)
+    assert [curve.at(size) for size in (299, 300, 899, 5000)] == [None, 0.2, 0.2, 0.5]
+
+
+def link_run(link, late=1.0, **conditions):
+    """Return a run of messages of 1,404 bytes, each ``late`` times the delay of an idle link."""
+    run = link.Run(conditions.get('loss', 0.0), conditions.get('tcp', False), True, on_link=True)
+    for tenth in range(800):
+        at = tenth / 10
+        rate = [bits for begin, bits in run.scenario.rates if begin <= at][-1]
+        lost = tenth % 10 == 0
+        delay = None if lost else late * run.idle_delay(1616, rate)
+        run.messages.append((at, 1616, delay))
+    return run
+
+
+def test_figures_of_a_link_are_those_after_it_has_settled():
+    quality, link = load('link_quality'), load('link')
+    curve = quality.Quality('JPEG', (700.0, 1404.0), (0.3, 0.6))
+    first, second, third = link.summarise(link_run(link, 1.2), {'JPEG': curve})
+    assert [row['link_kbit_s'] for row in (first, second, third)] == [10_000, 200, 2000]
+    for row in (first, second, third):
+        assert row['p50_idle'] == pytest.approx(1.2)
+        assert row['hz'] == pytest.approx(9.0, rel=0.01)
+        assert row['lost'] == pytest.approx(0.1, rel=0.02)
+        # On the link 1,616 bytes are those of a message of 1,404.
+        assert row['map_JPEG'] == pytest.approx(0.6)
+    assert second['p50_ms'] == pytest.approx(1e3 * 1.2 * (0.02 + 8 * 1616 / 200e3))
+
+
+def test_a_run_in_which_a_queue_stood_is_an_outlier():
+    link = load('link')
+    assert not link.misses_goal(link_run(link, 1.4))
+    assert link.misses_goal(link_run(link, 1.6))
+    # That queue is TCP's.
+    assert not link.misses_goal(link_run(link, 1.6, tcp=True))
+    silent = link_run(link)
+    silent.messages = [one for one in silent.messages if one[0] < 20]
+    assert link.misses_goal(silent)
+
+
+def test_runs_are_told_by_the_second():
+    link = load('link')
+    told = link.describe(link_run(link))
+    assert len(told['seconds']) == 80
+    assert told['seconds'][30]['sent'] == 10
+    assert told['seconds'][30]['arrived'] == 9
+    assert told['seconds'][30]['bytes'] == 9 * 1616
+    milliseconds = 1e3 * (0.02 + 8 * 1616 / 200e3)
+    assert told['seconds'][30]['p50_ms'] == pytest.approx(milliseconds, abs=0.01)
