@@ -122,6 +122,22 @@ def model_directory(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(scope='session')
+def referring_model_directory(tmp_path_factory):
+    """Write a small model whose coding has references; return its directory."""
+    from detector_models import MODELS
+    from hostile import small_learned_codec
+    from msfc.model import SplitModel
+    from msfc.model_file import save_model
+
+    torch.manual_seed(0)
+    detector = MODELS['torchvision'].make().eval()
+    codec = small_learned_codec(detector.feature_channels)
+    directory = tmp_path_factory.mktemp('referring_model')
+    save_model(SplitModel(detector, codec, rate=2), directory)
+    return directory
+
+
 def camera_image(height=120, width=160, seconds=7):
     """Return an image message of smooth noise with a header of its own."""
     from std_msgs.msg import Header

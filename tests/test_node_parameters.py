@@ -17,8 +17,8 @@ from ros_fixtures import make_node
 CONFIG = Path(__file__).parent.parent / 'launch' / 'config'
 
 CHANGEABLE = (
-    'adaptive', 'burst', 'link_budget', 'max_age', 'max_message_bytes', 'max_rate', 'overlay',
-    'rate', 'score_threshold', 'target_bitrate',
+    'adaptive', 'burst', 'key_interval', 'link_budget', 'max_age', 'max_message_bytes', 'max_rate',
+    'overlay', 'rate', 'score_threshold', 'target_bitrate',
 )  # fmt: skip
 
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')

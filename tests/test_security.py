@@ -17,6 +17,7 @@ from msfc_msgs.msg import InstanceArray
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from msfc_cloud.detections import Detection2DArray
+from msfc_edge.keys import Trigger
 from ros_fixtures import TIMEOUT
 from security_policy import POLICY, Right, dds_topics, policy_text, rights, used_rights
 
@@ -132,6 +133,9 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
     if package == 'msfc_edge':
         # Only then it reads what the cloud reports.
         parameters['adaptive'] = True
+        if Trigger is None:
+            # Offered only where std_srvs is installed.
+            granted -= {Right('reply', f'{NAMESPACE}/msfc_edge/request_keyframe')}
     if package == 'msfc_cloud' and Detection2DArray is None:
         # Published only where vision_msgs is installed.
         granted -= {Right('publish', f'{NAMESPACE}/detections')}

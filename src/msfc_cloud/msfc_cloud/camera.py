@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from msfc.link.receiver import LinkReceiver
 from msfc.link.report import LinkReport
+from msfc.pipeline.references import KeyStore
 from msfc.types import Instances, Size
 from msfc.visualization import draw_instances, label_map
 from msfc.wire.message_size import compressed_feature_bytes
@@ -57,6 +58,7 @@ class Camera:
         features_topic: resolved name of the topic of the features.
         foreign: fingerprint of the foreign model that last sent something.
         link: what has arrived over the link.
+        keys: the key frames of its edge.
         weight: of its edge among those that share a budget.
     """
 
@@ -66,6 +68,7 @@ class Camera:
         self.name = name
         self.weight = weight
         self.link = LinkReceiver(1.0)
+        self.keys = KeyStore()
         self.statistics = Statistics(whole=node.statistics)
         self._node = node
         self._topics = topics
@@ -108,6 +111,7 @@ class Camera:
             report_period: seconds between two reports on the link.
         """
         self.link = LinkReceiver(report_period)
+        self.keys.clear()
         self.statistics.reset()
         self._tracker = SequenceTracker(self.features_topic)
         self.foreign = ''
@@ -119,6 +123,7 @@ class Camera:
             self._active = False
             self._picture_subscription = None
         self._images.clear()
+        self.keys.clear()
         self.statistics.reset()
 
     def listeners(self, output: str) -> int:
@@ -127,7 +132,7 @@ class Camera:
         return 0 if publisher is None else publisher.get_subscription_count()
 
     def note(self, message: CompressedFeature, info: Mapping[str, int]) -> Arrival:
-        """Take note of a message that can be decoded, and count what its number tells.
+        """Take note of a message of this model, and count what its number tells.
 
         Args:
             message: the message.
@@ -136,6 +141,9 @@ class Camera:
         sequence = message.sequence
         arrival = self._tracker.note(sequence, nanoseconds(message.header))
         self._note_link(message, info, arrival)
+        if arrival.order is Order.RESTARTED:
+            # Zero, which stands for none, is no key frame's number.
+            self.keys.restart(keep=sequence - 1 if arrival.dropped else 0)
         if arrival.lost:
             self.statistics.count('lost', arrival.lost)
         if arrival.order in COUNTED:

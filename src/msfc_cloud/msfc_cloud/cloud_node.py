@@ -7,7 +7,8 @@ installed), and once ``label_info`` (msfc_msgs/LabelInfo); a few times per secon
 (msfc_msgs/LinkReport) for the edge. What nobody listens to is not made.
 
 A message is checked as it comes, so that one that cannot be decoded, or that is older than one
-before it, never takes the place of one that is wanted.
+before it, never takes the place of one that is wanted. Key frames are read as they come, and kept:
+the reports acknowledge them, and ask for a new one where a message refers to one that is not here.
 
 One node can serve several cameras, each with an edge of its own and all these topics in its
 namespace. Each has one place for its latest message; they are decoded in turn, or at once.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -268,19 +270,38 @@ class CloudNode(ManagedNode):
         assert pipeline is not None
         packet = packet_from_message(message)
         try:
-            valid = pipeline.validate(packet)
+            valid = pipeline.check(packet)
         except PacketError as error:
             if error.reason is RefusalReason.FOREIGN_MODEL:
                 camera.foreign = message.model if is_fingerprint(message.model) else 'unnamed'
             self._refuse(camera, str(error.reason), str(error))
             return None
-        item = Waiting(camera, message.header, valid)
+        # Before the reference: one that is missing is no fault of the link's, and of a sender that
+        # counts anew the key frames before are not meant.
         order = camera.note(message, info).order
         if not order.is_news:
-            self.debug(lambda: f'{item} dropped: {order.value}')
+            if packet.is_key:
+                # Overtaken, but frames to come may refer to it.
+                with suppress(PacketError):
+                    pipeline.resolve(valid, camera.keys)
+            self.debug(lambda: f'{Waiting(camera, message.header, valid)} dropped: {order.value}')
             return None
+        try:
+            item = Waiting(camera, message.header, pipeline.resolve(valid, camera.keys))
+        except PacketError as error:
+            self._refuse(camera, str(error.reason), f'{error}{self._what_follows(camera, error)}')
+            return None
+        if packet.is_key:
+            camera.statistics.count('key_frames')
         self._reporter.load.arrived(camera.features_topic, time.monotonic())
         return item
+
+    def _what_follows(self, camera: Camera, error: PacketError) -> str:
+        if error.reason is not RefusalReason.MISSING_REFERENCE:
+            return ''
+        if camera.listeners('link_report'):
+            return '; the edge is asked for a new key frame'
+        return '; nobody listens to link_report, so the next key frame is waited for'
 
     def _decode(self, waiting: Sequence[Waiting]) -> None:
         pipeline = self._pipeline
@@ -300,7 +321,7 @@ class CloudNode(ManagedNode):
             results = pipeline.decode_valid([item.packet for item in fresh])
         except Exception as error:
             if len(fresh) == 1:
-                self._fail(fresh[0].camera, error)
+                self._fail(fresh[0], error)
                 return
             # One camera's trouble is not the others'.
             for item in fresh:
@@ -312,7 +333,7 @@ class CloudNode(ManagedNode):
             try:
                 self._publish(pipeline, item, result, len(fresh))
             except Exception as error:
-                self._fail(item.camera, error)
+                self._fail(item, error)
         now = time.monotonic()
         self._reporter.load.worked(now - begin, len(fresh), now)
 
@@ -345,8 +366,11 @@ class CloudNode(ManagedNode):
             lambda: f'{item} decoded: {len(instances)} instances; ms: {in_ms(result.durations)}'
         )
 
-    def _fail(self, camera: Camera, error: Exception) -> None:
+    def _fail(self, item: Waiting, error: Exception) -> None:
+        camera = item.camera
         if isinstance(error, PacketError):  # what only reading the payload has shown
+            if item.packet.packet.refers:
+                camera.keys.miss()  # it may have been written against another
             self._refuse(camera, str(error.reason), str(error))
             return
         text = ''.join(traceback.format_exception(error)).rstrip()

@@ -97,7 +97,13 @@ class LinkReporter:
         for topic, camera in self._cameras.items():
             if camera.listeners('link_report'):
                 rate = self.load.rate(topic, now)
-                reports[topic] = camera.link.report(now, rate, weight=camera.weight)
+                reports[topic] = camera.link.report(
+                    now,
+                    rate,
+                    weight=camera.weight,
+                    acknowledged_key=camera.keys.acknowledged,
+                    keyframe_wanted=camera.keys.wanted,
+                )
                 sizes[topic] = camera.link.mean_size()
         if self._shared is not None:
             reports = self._shared.share(reports, sizes, now)

@@ -54,10 +54,13 @@ class Arrival:
     Attributes:
         order: how it stands to those before it.
         lost: messages missing between it and those before; -1 if it is late and was one of them.
+        dropped: messages right before it that are of the same new count and were taken for
+            repeated: 1 or 0.
     """
 
     order: Order
     lost: int = 0
+    dropped: int = 0
 
 
 class SequenceTracker:
@@ -99,8 +102,10 @@ class SequenceTracker:
             self._take(sequence, stamp)
             return Arrival(Order.NEXT, ahead - 1)
         late = _may_be_late(ahead, newer)
-        if newer > 0 or (self._candidate == sequence and not late):
-            return self._begin(sequence, stamp, Order.RESTARTED)
+        follows = self._candidate == sequence and not late
+        if newer > 0 or follows:
+            self._begin(sequence, stamp, Order.RESTARTED)
+            return Arrival(Order.RESTARTED, dropped=int(follows))
         self._candidate = (sequence + 1) % NUMBERS
         if sequence in self._seen or not late:
             return Arrival(Order.REPEATED)

@@ -114,6 +114,7 @@ def test_restarted_edge_is_taken_at_once(stream, before, index):
     goes_on = before <= index
     assert arrivals[0].order is (Order.NEXT if goes_on else Order.RESTARTED)
     assert orders(arrivals[1:]) == ['next', 'next']
+    assert not any(arrival.dropped for arrival in arrivals)
 
 
 def test_very_large_jump_is_no_loss(stream):
@@ -130,6 +131,7 @@ def test_recording_played_again(stream):
     arrivals = edge.send_all(range(100))
     assert orders(arrivals) == ['repeated', 'restarted'] + 98 * ['next']
     assert lost(arrivals) == 0
+    assert [arrival.dropped for arrival in arrivals] == [0, 1] + 98 * [0]
 
 
 def test_clock_set_back_at_restart(stream):

@@ -89,6 +89,13 @@ def test_bitrate_of_a_full_link_is_the_links(sizes: list[int], rate: float) -> N
         assert receiver.bitrate(now) == pytest.approx(rate, rel=1e-6)
 
 
+def test_a_report_tells_of_key_frames() -> None:
+    report = LinkReceiver(PERIOD).report(0.0, acknowledged_key=7, keyframe_wanted=True)
+    assert (report.acknowledged_key, report.keyframe_wanted) == (7, True)
+    report = LinkReceiver(PERIOD).report(0.0)
+    assert (report.acknowledged_key, report.keyframe_wanted) == (0, False)
+
+
 def test_silence_counts_in_the_bitrate() -> None:
     receiver = receive([(i * 0.1, 0.0) for i in range(20)])
     assert receiver.bitrate(1.95) == pytest.approx(80_000, rel=1e-6)

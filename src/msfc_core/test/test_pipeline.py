@@ -357,6 +357,29 @@ def test_a_reference_that_is_not_known_is_refused(model: SplitModel) -> None:
     assert (keys.wanted, keys.acknowledged) == (False, 8)
 
 
+def test_a_reference_is_looked_up_after_all_else() -> None:
+    cloud, keys = CloudPipeline(referring_model()), KeyStore()
+    packet = replace(edge_pipeline(referring_model()).encode(random_image(50, 99), 8), reference=7)
+    valid = cloud.check(packet)
+    assert not keys.wanted
+    with pytest.raises(PacketError, match='frame 7'):
+        cloud.resolve(valid, keys)
+    assert keys.wanted
+    key = cloud.resolve(cloud.check(replace(packet, reference=8)), keys)
+    assert len(cloud.decode_valid([key])[0].instances) == 2
+    assert keys.acknowledged == 8
+    with pytest.raises(PacketError, match='beyond the limits'):
+        cloud.check(replace(packet, image_width=10**6))
+
+
+def test_a_frame_tells_what_it_takes_alone() -> None:
+    edge = edge_pipeline(referring_model(), key_interval=9)
+    first, second = (edge.analyse(image) for image in still(2))
+    assert first.alone_bytes(8) == first.packet(8, 1).payload_bytes
+    edge.keys.acknowledge(1)
+    assert second.alone_bytes(8) == first.alone_bytes(8) > second.payload_bytes(8)
+
+
 def test_another_frame_of_the_same_number_is_no_reference() -> None:
     """The sender was restarted, and the receiver has a key frame of before."""
     model = referring_model()

@@ -228,6 +228,26 @@ def test_a_store_wants_what_was_missed() -> None:
     assert store.acknowledged == 3
 
 
+def test_a_sender_that_counts_anew_means_other_key_frames() -> None:
+    store = KeyStore()
+    store.add(5, key())
+    store.add(9, key())
+    store.miss()
+    store.restart()
+    assert (len(store), store.acknowledged, store.wanted) == (0, 0, False)
+    # A recording is played again, and the second message tells so.
+    last = key()
+    store.add(9, key())
+    store.add(4, last)
+    store.restart(keep=4)
+    assert store.find(4) is last
+    assert (len(store), store.acknowledged) == (1, 4)
+    # Not the one that came last, so of before.
+    store.add(9, key())
+    store.restart(keep=4)
+    assert len(store) == 0
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.sampled_from('slrRcq'), min_size=5, max_size=80),

@@ -3,7 +3,9 @@
 Subscribes ``image_raw`` (sensor_msgs/Image) or ``image_raw/compressed``
 (sensor_msgs/CompressedImage), publishes ``features`` (msfc_msgs/CompressedFeature). Nothing is
 computed while nobody subscribes to the latter. With ``adaptive`` it follows what the cloud says of
-the link in ``link_report`` (msfc_msgs/LinkReport).
+the link in ``link_report`` (msfc_msgs/LinkReport); with ``key_interval`` it codes frames against
+the key frame that the cloud acknowledges there, and sends a new one when ``~/request_keyframe``
+(std_srvs/Trigger) is called.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from msfc.model import SplitModel
-from msfc.pipeline.edge import EdgePipeline
+from msfc.pipeline.edge import EdgeFrame, EdgePipeline
 from msfc.pipeline.rate_control import Choice
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.packet import FeaturePacket, PacketError
 from msfc_edge.budget import EdgeBudget
+from msfc_edge.keys import UNANSWERED, EdgeKeys
 from msfc_edge.limits import beyond_limits
-from msfc_edge.link import ADVICE, DEAF, EdgeLink
+from msfc_edge.link import DEAF, EdgeLink
 from msfc_edge.pace import Pace
+from msfc_edge.reports import LinkReports
 from msfc_ros.diagnostics import LOST, Finding
 from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
@@ -39,6 +43,13 @@ from msfc_ros.statistics import in_ms
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 """Image transports, named as image_transport names them, and the types of their messages."""
+
+LISTENING = (
+    'The cloud has to be of a version that reports on the link, and its link_report and this '
+    "node's on the same topic"
+)
+ADVICE = {DEAF: f'{LISTENING}; until then little is sent', UNANSWERED: LISTENING}
+"""What to do about findings, by their kind."""
 
 LARGE_MESSAGE = 64000
 """Bytes of one UDP datagram; beyond it losing one of several loses the message."""
@@ -63,7 +74,9 @@ class EdgeNode(ManagedNode):
         self._model_parameters = ModelParameters(self)
         live = LiveParameters(self)
         self._budget = EdgeBudget(self, live)
-        self._link = EdgeLink(self, live, self._budget.controller)
+        self._reports = LinkReports(self)
+        self._link = EdgeLink(self, live, self._reports, self._budget.controller)
+        self._keys = EdgeKeys(self, live, self._reports)
         self._pace = Pace(
             live.declare(
                 'max_rate',
@@ -103,6 +116,7 @@ class EdgeNode(ManagedNode):
         model = self._model_parameters.load()
         pipeline = self._make_pipeline(model)
         self._budget.take_rates(pipeline.rates, pipeline.rate)
+        self._keys.take_keys(pipeline.keys)
         self._model, self._pipeline = model, pipeline
         self._features = self.publisher(
             CompressedFeature, self._features_topic, self._features_qos
@@ -124,6 +138,7 @@ class EdgeNode(ManagedNode):
         self._check_topic()
         self.start_worker(self._encode)
         self._link.begin()
+        self._keys.begin()
         self.work_on_latest(
             TRANSPORTS[self._transport],
             self._input_topic(),
@@ -136,12 +151,15 @@ class EdgeNode(ManagedNode):
     def deactivate(self) -> None:
         """Unsubscribe and finish the image at work."""
         self._link.end()
+        self._keys.end()
+        self._reports.end()
         super().deactivate()
 
     def clean_up(self) -> None:
         """Let the model go."""
         self._model = self._pipeline = None
         self._budget.forget_rates()
+        self._keys.forget_keys()
         self.facts.clear()
         features, self._features = self._features, None
         if features is not None:
@@ -155,11 +173,16 @@ class EdgeNode(ManagedNode):
 
     def findings(self) -> list[Finding]:
         """Return what there is to tell about an active node, for the diagnostics."""
-        return [*super().findings(), *self._budget.findings(), *self._link.findings()]
+        return [
+            *super().findings(),
+            *self._budget.findings(),
+            *self._link.findings(),
+            *self._keys.findings(),
+        ]
 
     def values(self) -> Mapping[str, str]:
         """Return what is shown of this node beside its statistics, for the diagnostics."""
-        return self._budget.values() | self._link.values()
+        return self._budget.values() | self._link.values() | self._keys.values()
 
     def _input_topic(self) -> str:
         """Return the topic to subscribe to; who remaps the image topic remaps its transports."""
@@ -178,8 +201,8 @@ class EdgeNode(ManagedNode):
 
     def advice(self, kind: str) -> str:
         """Return what to do about a finding of a kind, as a sentence for the log."""
-        if kind == DEAF:
-            return ADVICE
+        if kind in ADVICE:
+            return ADVICE[kind]
         if kind != LOST:
             return ''
         return (
@@ -225,6 +248,7 @@ class EdgeNode(ManagedNode):
             convert_time = time.perf_counter() - start
             frame = pipeline.analyse(image)
             self._link.before_choice()
+            self._keys.before_choice()
             choice = self._budget.choose(frame, message.header.frame_id)
             if choice.rate is None:
                 return
@@ -237,7 +261,16 @@ class EdgeNode(ManagedNode):
         self._budget.controller.spend(len(data))
         self._link.sent(packet.sequence, len(data))
         self._features.publish(data)
+        self._note_keys(frame, packet)
         self._note(message.header, packet, choice, convert_time)
+
+    def _note_keys(self, frame: EdgeFrame, packet: FeaturePacket) -> None:
+        if packet.is_key:
+            self.statistics.count('key_frames')
+        elif packet.refers:
+            self.statistics.count('referring')
+        if self._keys.interval:
+            self.statistics.sample('alone_bytes', frame.alone_bytes(packet.rate))
 
     def _note(
         self, header: Header, packet: FeaturePacket, choice: Choice, convert_time: float

@@ -6,17 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from msfc_msgs.msg import LinkReport as LinkReportMessage
-
 from msfc.link.control import LinkLimits
 from msfc.link.estimator import LinkEstimator
+from msfc.link.report import LinkReport
 from msfc.pipeline.rate_control import RateController, TokenBucket
+from msfc_edge.reports import LinkReports
 from msfc_ros.diagnostics import OK, WARN, Finding
-from msfc_ros.messages import report_from_message
 from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
-from msfc_ros.qos import Subscription, declare_qos
-from msfc_ros.statistics import Statistics
 
 OVERDUE, CLOUD_BUSY = 'overdue', 'cloud_busy'
 """Why an image is skipped before it is worked on; ``skipped_REASON`` counts it."""
@@ -28,12 +25,6 @@ and what comes on average no faster than it is decoded is not to be skipped."""
 DEAF = 'deaf'
 """Kind of the finding that no reports come."""
 
-ADVICE = (
-    'The cloud has to be of a version that reports on the link, and its link_report and this '
-    "node's on the same topic; until then little is sent"
-)
-"""What to do about it."""
-
 
 class EdgeLink:
     """The parameters ``adaptive`` and ``link.*`` of a node, and what follows from reports.
@@ -41,6 +32,7 @@ class EdgeLink:
     Args:
         node: the node.
         live: where parameters are declared that can be changed live.
+        reports: of the cloud.
         controller: is told what the link takes.
         clock: a steady time in seconds; another one for tests.
 
@@ -52,15 +44,16 @@ class EdgeLink:
         self,
         node: ManagedNode,
         live: LiveParameters,
+        reports: LinkReports,
         controller: RateController,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
+        self._reports = reports
         self._controller = controller
         self._clock = clock
         self._lock = threading.Lock()
-        self._active = False
-        self._subscription: Subscription | None = None
+        self._active = self._adapts = False
         self._adaptive: bool = live.declare(
             'adaptive',
             False,
@@ -69,13 +62,8 @@ class EdgeLink:
             self._set_adaptive,
         )
         self._limits = self._declare_limits()
-        self._topic: str = declare(
-            node, 'link_report_topic', 'link_report', 'Topic of the reports.', read_only=True
-        )
-        self._qos = declare_qos(node, 'link_report', 'the reports on the link', 'best_effort')
         self._estimator = LinkEstimator(self._limits)
         self._decodable: TokenBucket | None = None
-        self._refused = Statistics()
 
     def _declare_limits(self) -> LinkLimits:
         default = LinkLimits()
@@ -104,7 +92,7 @@ class EdgeLink:
             self._listen()
 
     def end(self) -> None:
-        """Forget the link; the node has ended, or will end, all subscriptions."""
+        """Forget the link; the reports have ended, or will end, by themselves."""
         self._active = False
         self._forget()
 
@@ -113,40 +101,26 @@ class EdgeLink:
             self._estimator = LinkEstimator(self._limits)
             self._decodable = None
         self._controller.link_bitrate = self._limits.start
-        self._subscription = self._node.subscribe(
-            LinkReportMessage, self._topic, self._qos, self._heard
-        )
+        self._adapts = True
+        self._reports.listen(self._heard)
 
     def _forget(self) -> None:
-        self._subscription = None
+        self._adapts = False
         self._controller.link_bitrate = None
 
     def _set_adaptive(self, adaptive: bool) -> None:
         changed, self._adaptive = adaptive != self._adaptive, adaptive
         if not (changed and self._active):
             return
-        subscription = self._subscription
         if adaptive:
             self._listen()
-        elif subscription is not None:
+        else:
             self._forget()
-            self._node.unsubscribe(subscription)
-
-    @property
-    def _adapts(self) -> bool:
-        return self._subscription is not None
+            self._reports.cease(self._heard)
 
     # -- what happens --
 
-    def _heard(self, message: LinkReportMessage) -> None:
-        try:
-            report = report_from_message(message)
-        except ValueError as error:
-            # Not one of the images, of which the node keeps count.
-            self._node.refuse('bad_report', str(error), self._topic, self._refused)
-            self._node.statistics.count('bad_reports')
-            return
-        self._node.statistics.count('reports')
+    def _heard(self, report: LinkReport) -> None:
         with self._lock:
             self._estimator.note(report, self._clock())
             self._note_load(report.decode_rate)

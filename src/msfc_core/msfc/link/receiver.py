@@ -106,7 +106,13 @@ class LinkReceiver:
         self._lost = (self._lost + lost) % NUMBERS
 
     def report(
-        self, now: float, decode_rate: float = 0.0, share: float = 0.0, weight: float = 1.0
+        self,
+        now: float,
+        decode_rate: float = 0.0,
+        share: float = 0.0,
+        weight: float = 1.0,
+        acknowledged_key: int = 0,
+        keyframe_wanted: bool = False,
     ) -> LinkReport:
         """Return a report of what has arrived until now.
 
@@ -115,6 +121,8 @@ class LinkReceiver:
             decode_rate: frames per second that can be decoded; 0 if that is not known.
             share: of the budget for all senders, in bit/s; 0 if there is none.
             weight: of the sender among them.
+            acknowledged_key: number of the key frame that came last; 0 if there is none.
+            keyframe_wanted: whether one is missing.
         """
         number, self._number = self._number, (self._number + 1) % NUMBERS
         recent = self._recent(now)
@@ -132,6 +140,8 @@ class LinkReceiver:
             decode_rate=decode_rate,
             share=share,
             weight=weight,
+            acknowledged_key=acknowledged_key,
+            keyframe_wanted=keyframe_wanted,
         )
 
     def bitrate(self, now: float) -> float:

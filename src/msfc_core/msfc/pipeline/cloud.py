@@ -71,11 +71,7 @@ class CloudPipeline:
         return self._spec.model
 
     def validate(self, packet: FeaturePacket, keys: KeyStore | None = None) -> ValidPacket:
-        """Check that a packet can be decoded, see :func:`msfc.wire.packet.validate`.
-
-        A key frame is read at once, if there is a store, and kept there: what refers to it can be
-        decoded, whatever becomes of the key frame itself. Of a packet that refers to one, the
-        key frame is looked up; where it is missing the store takes note.
+        """Check that a packet can be decoded: :meth:`check` and :meth:`resolve` in one.
 
         Args:
             packet: a packet from anywhere.
@@ -84,7 +80,34 @@ class CloudPipeline:
         Raises:
             PacketError: if it cannot.
         """
-        valid = validate(packet, self._spec, self.limits)
+        return self.resolve(self.check(packet), keys)
+
+    def check(self, packet: FeaturePacket) -> ValidPacket:
+        """Check all of a packet but its reference, see :func:`msfc.wire.packet.validate`.
+
+        Args:
+            packet: a packet from anywhere.
+
+        Raises:
+            PacketError: if it cannot be decoded.
+        """
+        return validate(packet, self._spec, self.limits)
+
+    def resolve(self, valid: ValidPacket, keys: KeyStore | None = None) -> ValidPacket:
+        """Return a packet with the key frame that it refers to.
+
+        A key frame is read at once, if there is a store, and kept there: what refers to it can be
+        decoded, whatever becomes of the key frame itself. Of a packet that refers to one, the
+        key frame is looked up; where it is missing the store takes note.
+
+        Args:
+            valid: what :meth:`check` returned.
+            keys: the key frames of its sender; without any, packets that refer are refused.
+
+        Raises:
+            PacketError: if it cannot be decoded.
+        """
+        packet = valid.packet
         if packet.refers:
             return replace(valid, key=self._find_key(packet, keys))
         if keys is None or not packet.is_key:

@@ -78,6 +78,15 @@ class EdgeFrame:
             return int(self.expected_bytes(rate))
         return len(self.payload(rate))
 
+    def alone_bytes(self, rate: int) -> int:
+        """Return the length that the payload has without a reference; it may have to be written.
+
+        Raises:
+            ValueError: if the rate is unknown.
+            PacketError: if the network gave values that are not numbers.
+        """
+        return self._draft(rate).alone_bytes
+
     def payload(self, rate: int) -> bytes:
         """Return the payload of a rate, the same one whenever it is asked for.
 

@@ -80,6 +80,14 @@ class KeyFrames:
 
     @interval.setter
     def interval(self, interval: int) -> None:
+        self._interval = self.check_interval(interval)
+
+    def check_interval(self, interval: int) -> int:
+        """Return ``interval``.
+
+        Raises:
+            ValueError: it is negative, or the coder has no references.
+        """
         if interval < 0:
             raise ValueError(f'the key frame interval is at least 0, got {interval}')
         if interval and not self._coder.uses_references:
@@ -87,7 +95,7 @@ class KeyFrames:
                 f"the model's coding, {self._coder.coding}, has no references: the key frame "
                 f'interval must be 0, got {interval}'
             )
-        self._interval = interval
+        return interval
 
     @property
     def acknowledged(self) -> int:
@@ -251,6 +259,20 @@ class KeyStore:
         """Take note that a frame referred to a key frame that is not here."""
         with self._lock:
             self._wanted = True
+
+    def restart(self, keep: int = 0) -> None:
+        """Forget the key frames of a sender that counts anew: others will have their numbers.
+
+        Args:
+            keep: number of one that is of the new count already, if it came last; 0 for none.
+        """
+        with self._lock:
+            kept = self._keys.get(keep) if keep == self._newest else None
+            self._keys.clear()
+            if kept is not None:
+                self._keys[keep] = kept
+            self._newest = keep if kept is not None else 0
+            self._wanted = False
 
     def clear(self) -> None:
         """Forget everything."""
