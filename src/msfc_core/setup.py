@@ -18,7 +18,13 @@ setup(
     ],
     install_requires=['setuptools'],
     # What makes colcon test run pytest.
-    extras_require={'test': ['pytest']},
+    extras_require={
+        'test': ['pytest'],
+        # Edge bundles: writing them, and the two runtimes that run them.
+        'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
+        'onnxruntime': ['onnxruntime'],
+        'openvino': ['openvino'],
+    },
     zip_safe=False,
     # No setup.cfg sends this to lib: it goes to bin, which the workspace's set-up puts on PATH.
     entry_points={'console_scripts': ['msfc = msfc.cli.start:main']},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -103,6 +104,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     with writing(path, partial):
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(partial, path)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _remove(path: Path | None) -> None:

@@ -25,7 +25,6 @@ well; their fingerprint is taken anew, as names belong to it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -41,7 +40,7 @@ from torch import Tensor
 from msfc import model_file_v1
 from msfc.codecs.base import build_codec
 from msfc.detectors import build_detector
-from msfc.files import writing
+from msfc.files import file_sha256, writing
 from msfc.model import SplitModel, compute_fingerprint
 from msfc.wire.packet import is_fingerprint
 from msfc.zoo import DEFAULT_MODEL
@@ -140,7 +139,7 @@ def _write(directory: Path, tensors: dict[str, Tensor], description: dict[str, A
     with writing(weights, partial):
         save_file(tensors, partial, metadata={'format': FORMAT})
         partial.chmod(directory.stat().st_mode & 0o666)  # safetensors writes for the owner alone.
-        description['weights_sha256'] = _sha256(partial)
+        description['weights_sha256'] = file_sha256(partial)
         text = json.dumps(description, indent=2, ensure_ascii=False)
         described = directory / f'{DESCRIPTION_FILE}.partial'
         with writing(directory / DESCRIPTION_FILE, described):
@@ -380,7 +379,7 @@ def _read_file(description: Mapping[str, Any], directory: Path) -> dict[str, Ten
     path = directory / WEIGHTS_FILE
     if not path.is_file():
         raise ModelFileError(f'{directory} has no {WEIGHTS_FILE}')
-    if _sha256(path) != description['weights_sha256']:
+    if file_sha256(path) != description['weights_sha256']:
         raise ModelFileError(
             f'{path} is damaged, or not the one that {DESCRIPTION_FILE} beside it describes: '
             'its SHA-256 differs'
@@ -429,12 +428,3 @@ def _enumerate(names: Iterable[str], most: int = 3) -> str:
     ordered = sorted(names)
     rest = f' and {len(ordered) - most} more' if len(ordered) > most else ''
     return ', '.join(ordered[:most]) + rest
-
-
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -5,7 +5,7 @@ Importing this module does not import torch: a robot without PyTorch needs the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,6 +20,22 @@ Pyramid: TypeAlias = 'dict[str, Tensor]'
 
 PyramidHook: TypeAlias = 'Callable[[Pyramid], Pyramid]'
 """Takes the extracted pyramid and returns the one that the heads see."""
+
+
+def pyramid_sizes(strides: Mapping[str, int], padded: Size) -> dict[str, Size]:
+    """Return the size in cells of each level, and of ``p6``, for a padded network input size.
+
+    Args:
+        strides: of each level in network input pixels, without ``p6``.
+        padded: height and width of the network input.
+    """
+    sizes = {
+        level: (-(-padded[0] // stride), -(-padded[1] // stride))
+        for level, stride in strides.items()
+    }
+    coarsest = sizes[max(strides, key=lambda level: strides[level])]
+    sizes['p6'] = (-(-coarsest[0] // 2), -(-coarsest[1] // 2))
+    return sizes
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from msfc.bags.images import extract_images
 from msfc.bags.reading import BagError
 from msfc.cli.main import app
 from msfc.data import CocoDataset
+from msfc.data.files import find_pictures
 from msfc.model import SplitModel
 from msfc.model_file import load_model, save_model
 from msfc.training.adaptation import (
     AdaptationSettings,
     adapt,
-    find_pictures,
     write_detections,
 )
 

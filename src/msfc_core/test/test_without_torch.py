@@ -23,8 +23,12 @@ sys.meta_path.insert(0, NoTorch())
 """
 
 WIRE = [f'msfc.wire.{module.name}' for module in pkgutil.iter_modules(msfc.wire.__path__)]
-EDGE = [
-    f'msfc.pipeline.{name}' for name in ('edge', 'edge_network', 'rate_control', 'stopwatch')
+EDGE = ['msfc.edge_bundle', 'msfc.preprocessing'] + [
+    f'msfc.pipeline.{name}'
+    for name in (
+        'edge', 'edge_network', 'graph_network', 'onnxruntime_graph', 'openvino_graph',
+        'rate_control', 'stopwatch',
+    )
 ]
 LINK = [f'msfc.link.{module.name}' for module in pkgutil.iter_modules(msfc.link.__path__)]
 

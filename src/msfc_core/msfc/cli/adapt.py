@@ -43,8 +43,9 @@ def adapt(
     """
     with report_errors():
         from msfc.bags.images import extract_images
+        from msfc.data.files import find_pictures
         from msfc.output import check_output_folder
-        from msfc.training.adaptation import AdaptationSettings, find_pictures
+        from msfc.training.adaptation import AdaptationSettings
         from msfc.training.adaptation import adapt as run
         from msfc.training.processes import launch_fabric
 

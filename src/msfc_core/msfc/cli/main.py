@@ -10,6 +10,7 @@ from msfc.cli.baselines import baselines
 from msfc.cli.data import data_app
 from msfc.cli.evaluate import evaluate
 from msfc.cli.export import export
+from msfc.cli.export_edge import export_edge
 from msfc.cli.importance import importance
 from msfc.cli.importing import import_app
 from msfc.cli.info import info
@@ -25,7 +26,9 @@ app = typer.Typer(
 app.add_typer(data_app, name='data')
 app.add_typer(bag_app, name='bag')
 app.add_typer(import_app, name='import')
-for command in (train, adapt, evaluate, sweep, baselines, importance, reproduce, export, info):
+for command in (
+    train, adapt, evaluate, sweep, baselines, importance, reproduce, export, export_edge, info,
+):
     app.command()(command)
 
 

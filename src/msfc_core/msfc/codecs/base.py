@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from msfc.types import Pyramid, Size
 from msfc.wire.coder import CodeShape, PayloadCoder
+from msfc.wire.coders import build_coder
 
 
 class FeatureCodec(nn.Module, ABC):
@@ -86,8 +88,16 @@ class FeatureCodec(nn.Module, ABC):
         """
 
     @abstractmethod
+    def coder_settings(self) -> dict[str, Any]:
+        """Return what :func:`msfc.wire.coders.build_coder` needs, but for arrays; JSON data."""
+
+    def coder_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that it needs besides, the tables that the codec has now."""
+        return {}
+
     def coder(self) -> PayloadCoder:
         """Return what makes bytes of this codec's codes, with the tables that it has now."""
+        return build_coder(self.coder_settings(), self.coder_arrays())
 
     @abstractmethod
     def forward(

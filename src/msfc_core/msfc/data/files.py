@@ -17,6 +17,8 @@ from PIL import Image
 from msfc.files import write_atomically
 from msfc.types import Size
 
+PICTURES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
 _ORIENTATION = 0x0112  # EXIF
 _TURNED = (5, 6, 7, 8)  # values of it with rows and columns swapped
 
@@ -24,6 +26,20 @@ _JPEG_START, _JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 # In the data of a JPEG's scan, 0xFF has a zero or a restart's number behind it (ITU-T T.81, B.1).
 _MARKER = re.compile(rb'\xff([^\x00\xd0-\xd7\xff])')
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, by name.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it has no pictures.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder} is no folder')
+    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in PICTURES)
+    if not found:
+        raise FileNotFoundError(f'{folder} has no pictures ({", ".join(PICTURES)})')
+    return found
 
 
 def hash_of(name: str) -> float:

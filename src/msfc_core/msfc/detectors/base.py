@@ -14,7 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
+from msfc.preprocessing import Preprocessing
+from msfc.types import (
+    ImageBatch,
+    ImageSizes,
+    Instances,
+    Pyramid,
+    PyramidHook,
+    Size,
+    Targets,
+    pyramid_sizes,
+)
 
 
 class SplitDetector(nn.Module, ABC):
@@ -48,6 +58,16 @@ class SplitDetector(nn.Module, ABC):
         Args:
             images: N tensors 3 x H x W, uint8, RGB; sizes may differ.
         """
+
+    def preprocessing(self) -> Preprocessing:
+        """Return what does for one image what :meth:`preprocess` does, without PyTorch.
+
+        The network input agrees to 1e-5.
+
+        Raises:
+            ValueError: there is no such description of this detector's.
+        """
+        raise ValueError(f'{type(self).__name__} does not say how to prepare images without torch')
 
     @abstractmethod
     def extract(self, batch: ImageBatch) -> Pyramid:
@@ -112,13 +132,7 @@ class SplitDetector(nn.Module, ABC):
 
     def pyramid_sizes(self, padded: Size) -> dict[str, Size]:
         """Return the size of each level ``p2`` .. ``p6`` for a padded network input size."""
-        sizes = {
-            level: (-(-padded[0] // stride), -(-padded[1] // stride))
-            for level, stride in self.strides.items()
-        }
-        coarsest = sizes[max(self.strides, key=lambda level: self.strides[level])]
-        sizes['p6'] = (-(-coarsest[0] // 2), -(-coarsest[1] // 2))
-        return sizes
+        return pyramid_sizes(self.strides, padded)
 
     @property
     def device(self) -> torch.device:

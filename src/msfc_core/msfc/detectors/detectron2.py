@@ -22,6 +22,7 @@ from msfc.detectors.detectron2_config import (
     with_num_classes,
 )
 from msfc.detectors.detectron2_weights import load_weights
+from msfc.preprocessing import Preprocessing
 from msfc.settings import check_no_number_texts, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
 
@@ -166,6 +167,23 @@ class Detectron2Detector(TeacherDetector):
             padded=(batch.tensor.shape[2], batch.tensor.shape[3]),
         )
         return ImageBatch(batch.tensor, sizes)
+
+    def preprocessing(self) -> Preprocessing:
+        """Return :meth:`preprocess` without PyTorch; see :meth:`SplitDetector.preprocessing`.
+
+        Raises:
+            ValueError: the backbone pads images to squares.
+        """
+        if self.model.backbone.padding_constraints.get('square_size', 0):
+            raise ValueError('images that are padded to squares need PyTorch')
+        mean, std = (
+            tuple(values.flatten().tolist())
+            for values in (self.model.pixel_mean, self.model.pixel_std)
+        )
+        return Preprocessing(
+            'detectron2', self._min_size, self._max_size, self.model.input_format.lower(), mean,
+            std, self.size_divisibility,
+        )
 
     def extract(self, batch: ImageBatch) -> Pyramid:
         """Compute the pyramid ``p2`` .. ``p6``; see :meth:`SplitDetector.extract`."""

@@ -25,6 +25,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from msfc.detectors.base import SplitDetector, TeacherDetector
+from msfc.preprocessing import Preprocessing
 from msfc.settings import check_number, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
 
@@ -176,6 +177,18 @@ class TorchvisionDetector(TeacherDetector):
         """Resize, normalise and pad images; see :meth:`SplitDetector.preprocess`."""
         batch, _ = self.model.transform([image.to(self.device) for image in images])
         return _batch(batch, images)
+
+    def preprocessing(self) -> Preprocessing:
+        """Return :meth:`preprocess` without PyTorch; see :meth:`SplitDetector.preprocessing`."""
+        transform = self.model.transform
+        mean, std = (
+            tuple((255 * torch.tensor(values)).tolist())
+            for values in (transform.image_mean, transform.image_std)
+        )
+        return Preprocessing(
+            'torchvision', self._config.min_size, self._config.max_size, 'rgb', mean, std,
+            self.size_divisibility,
+        )
 
     def extract(self, batch: ImageBatch) -> Pyramid:
         """Compute ``p2`` .. ``p6``."""

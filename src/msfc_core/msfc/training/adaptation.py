@@ -35,7 +35,6 @@ from msfc.training.trainer import Trainer
 PARTS = {'both': 'codec', 'encoder': 'encoder'}
 """What may be adapted, and what a training step calls it."""
 
-PICTURES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 SURE = 0.5
 """Detections of at least this score count as objects."""
 
@@ -105,20 +104,6 @@ class AdaptationReport:
             'before': [row.to_dict(self.uncompressed) for row in self.before],
             'after': [row.to_dict(self.uncompressed) for row in self.after],
         }
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, by name.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or it has no pictures.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is no folder')
-    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in PICTURES)
-    if not found:
-        raise FileNotFoundError(f'{folder} has no pictures ({", ".join(PICTURES)})')
-    return found
 
 
 @torch.inference_mode()
@@ -211,7 +196,7 @@ def adapt(
 
     Args:
         source: model folder, or name of a shipped model.
-        pictures: image files, such as of :func:`find_pictures`.
+        pictures: image files, such as of :func:`msfc.data.files.find_pictures`.
         output: folder for everything that is written; the same call resumes what was broken off.
         fabric: launched Lightning Fabric.
         settings: how.

@@ -143,6 +143,16 @@ class PayloadCoder(ABC):
             ValueError: if the rate is unknown.
         """
 
+    def steps(self, rate: int) -> NDArray[np.float32]:
+        """Return how far apart values of a rate lie: C' or 1 of them; 0 where they are floats.
+
+        Values of two codes that differ by more than half of it are of different symbols.
+
+        Raises:
+            ValueError: if the rate is unknown, or the coder has no steps.
+        """
+        raise ValueError(f'coding {self.coding} has no steps')
+
     def rate_name(self, rate: int) -> str:
         """Return what tables call a rate."""
         return f'rate {rate}'

@@ -327,6 +327,10 @@ class LearnedCoder(PayloadCoder):
         per_cell: float = float(self._typical[rate])
         return per_cell * shape[1] * shape[2]
 
+    def steps(self, rate: int) -> NDArray[np.float32]:
+        """Return the distance of neighbouring values; see :meth:`PayloadCoder.steps`."""
+        return np.abs(self._inverse[self.check_rate(rate)])
+
     def _check_arguments(
         self, shape: tuple[int, ...], rate: int, reference: Key | None
     ) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from msfc.wire.coder import Code, CodeShape, Key, PayloadCoder
 from msfc.wire.packet import PacketError, RefusalReason
@@ -67,6 +68,12 @@ class PackedCoder(PayloadCoder):
             ValueError: if the rate is unknown.
         """
         return packed_size(math.prod(shape), rate)
+
+    def steps(self, rate: int) -> NDArray[np.float32]:
+        """Return the distance of neighbouring values; see :meth:`PayloadCoder.steps`."""
+        self.check_rate(rate)
+        step = 0.0 if rate == FLOAT_BITS else 2 / (2**rate - 1)
+        return np.array([step], np.float32)
 
     def rate_name(self, rate: int) -> str:
         """Return what tables call a rate: n, as in the paper."""

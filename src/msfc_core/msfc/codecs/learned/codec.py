@@ -15,7 +15,7 @@ from msfc.codecs.learned.config import LearnedConfig
 from msfc.codecs.learned.entropy import Coded, EntropyModel
 from msfc.codecs.learned.transforms import Analysis, Synthesis
 from msfc.types import Pyramid, Size
-from msfc.wire.coder import Code, CodeShape, PayloadCoder
+from msfc.wire.coder import Code, CodeShape
 from msfc.wire.key_fit import fit_key_arrays
 from msfc.wire.learned import EDGE_ARRAYS, LearnedCoder, fitted_tables
 
@@ -68,9 +68,9 @@ class LearnedCodec(FeatureCodec):
         """Return C' and the size of the code's level."""
         return (self.code_channels, *sizes[self.settings.code_level])
 
-    def coder(self) -> PayloadCoder:
-        """Return the coder of the entropy model as it is now."""
-        return LearnedCoder(self.coder_arrays(), self.settings.slices)
+    def coder_settings(self) -> dict[str, Any]:
+        """Return those of the entropy model's coder."""
+        return {'coding': LearnedCoder.coding, 'slices': list(self.settings.slices)}
 
     def coder_arrays(self) -> dict[str, NDArray[Any]]:
         """Return what :class:`~msfc.wire.learned.LearnedCoder` is made of, both halves' parts."""

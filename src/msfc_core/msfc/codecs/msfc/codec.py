@@ -15,7 +15,7 @@ from msfc.codecs.msfc.msff import MSFF
 from msfc.codecs.msfc.msfr import MSFR
 from msfc.codecs.msfc.ssfc import SSFCDecoder, SSFCEncoder
 from msfc.types import Pyramid, Size
-from msfc.wire.coder import CodeShape, PayloadCoder
+from msfc.wire.coder import CodeShape
 from msfc.wire.packed import PackedCoder
 
 POOLED_LEVEL = 'p6'
@@ -136,9 +136,9 @@ class MSFC(FeatureCodec):
         """Return C' and the fused level's size."""
         return (self.code_channels, *sizes[self.settings.fused_level])
 
-    def coder(self) -> PayloadCoder:
-        """Return the packed coder, which needs no tables."""
-        return PackedCoder()
+    def coder_settings(self) -> dict[str, Any]:
+        """Return those of the packed coder, which needs no tables."""
+        return {'coding': PackedCoder.coding}
 
     def analyse(self, pyramid: Pyramid) -> Tensor:
         """Compress a pyramid; see :meth:`FeatureCodec.analyse`.

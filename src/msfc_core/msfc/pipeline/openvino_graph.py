@@ -1,0 +1,64 @@
+"""Graphs of edge bundles in OpenVINO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from msfc.edge_bundle import BundleError, EdgeBundle
+from msfc.preprocessing import Pixels
+
+HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}
+"""OpenVINO's names of precisions. One that a processor does not have it replaces by float32."""
+
+
+class OpenVinoGraph:
+    """A graph in OpenVINO; see :class:`msfc.pipeline.graph_network.Graph`.
+
+    Args:
+        bundle: the bundle, of either format.
+        device: as OpenVINO names it, in small letters too; ``auto`` is the CPU.
+        threads: for work on the CPU; 0 leaves it to OpenVINO.
+
+    Raises:
+        BundleError: the graph cannot be loaded.
+        ValueError: there is no such device.
+    """
+
+    def __init__(self, bundle: EdgeBundle, device: str = 'auto', threads: int = 0) -> None:
+        core = openvino.Core()
+        name = 'CPU' if device == 'auto' else device.upper()
+        if name not in core.available_devices:
+            raise ValueError(
+                f"device is '{device}', but OpenVINO finds {', '.join(core.available_devices)} "
+                'here'
+            )
+        settings: dict[str, Any] = {'PERFORMANCE_HINT': 'LATENCY'}
+        if bundle.precision in HINTS:
+            settings['INFERENCE_PRECISION_HINT'] = HINTS[bundle.precision]
+        if threads and name == 'CPU':
+            settings['INFERENCE_NUM_THREADS'] = threads
+        try:
+            model = core.read_model(bundle.graph)
+            self._compiled = core.compile_model(model, name, settings)
+            (output,) = self._compiled.outputs
+        except (RuntimeError, ValueError) as error:
+            raise BundleError(
+                f'OpenVINO cannot load {bundle.graph}: {_last_line(error)}'
+            ) from error
+        shape = output.partial_shape
+        known = len(shape) == 4 and shape[1].is_static
+        self.code_channels = shape[1].get_length() if known else 0
+        version = openvino.get_version().partition('-')[0]
+        self.hardware = f'OpenVINO {version}, {name}'
+
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Compute the code, 1 x C' x h x w, of a network input, 1 x 3 x H x W."""
+        return np.asarray(self._compiled(pixels)[0], np.float32)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().rpartition('\n')[2]
