@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msfc_msgs.msg import CompressedFeature
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from msfc.model import SplitModel
 from msfc.pipeline.edge import EdgeFrame, EdgePipeline
 from msfc.pipeline.rate_control import Choice
-from msfc.pipeline.torch_network import edge_pipeline
 from msfc.wire.accounting import bits_per_pixel, payload_bpfe
 from msfc.wire.packet import FeaturePacket, PacketError
 from msfc_edge.budget import EdgeBudget
@@ -31,15 +29,19 @@ from msfc_edge.limits import beyond_limits
 from msfc_edge.link import DEAF, EdgeLink
 from msfc_edge.pace import Pace
 from msfc_edge.reports import LinkReports
+from msfc_edge.robot_half import RobotHalf, RobotHalfParameters
 from msfc_ros.diagnostics import LOST, Finding
 from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
-from msfc_ros.model_parameters import ModelParameters, free_memory
+from msfc_ros.model_parameters import free_memory
 from msfc_ros.node import LOG_PERIOD, ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
 from msfc_ros.qos import Subscription, declare_qos
 from msfc_ros.stamps import stamp_text
 from msfc_ros.statistics import in_ms
+
+if TYPE_CHECKING:
+    from msfc.model import SplitModel
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 """Image transports, named as image_transport names them, and the types of their messages."""
@@ -59,7 +61,7 @@ class EdgeNode(ManagedNode):
     """Image in, compressed features out.
 
     Args:
-        make_pipeline: makes the pipeline of a model.
+        make_pipeline: makes the pipeline of a model; None for the usual one.
         **kwargs: for :class:`rclpy.node.Node`.
 
     Raises:
@@ -67,11 +69,11 @@ class EdgeNode(ManagedNode):
     """
 
     def __init__(
-        self, make_pipeline: Callable[[SplitModel], EdgePipeline] = edge_pipeline, **kwargs: Any
+        self, make_pipeline: Callable[[SplitModel], EdgePipeline] | None = None, **kwargs: Any
     ) -> None:
         super().__init__('msfc_edge', 'encoding', **kwargs)
         self._make_pipeline = make_pipeline
-        self._model_parameters = ModelParameters(self)
+        self._half_parameters = RobotHalfParameters(self)
         live = LiveParameters(self)
         self._budget = EdgeBudget(self, live)
         self._reports = LinkReports(self)
@@ -104,28 +106,27 @@ class EdgeNode(ManagedNode):
         # Most of an ordinary camera's images are too large to arrive best effort.
         self._image_qos = declare_qos(self, 'image', 'the camera images', 'best_available')
         self._features_qos = declare_qos(self, 'features', 'what is sent', 'reliable')
-        self._model: SplitModel | None = None
-        self._pipeline: EdgePipeline | None = None
+        self._half: RobotHalf | None = None
         self._features: Any = None
         self._sequence = 0
         self._large = LargeMessages()
         self._beyond: set[str] = set()
 
     def configure(self) -> None:
-        """Load the model."""
-        model = self._model_parameters.load()
-        pipeline = self._make_pipeline(model)
+        """Load the model or the edge bundle."""
+        half = self._half_parameters.load(self._make_pipeline)
+        pipeline = half.pipeline
         self._budget.take_rates(pipeline.rates, pipeline.rate)
         self._keys.take_keys(pipeline.keys)
-        self._model, self._pipeline = model, pipeline
+        self._half = half
         self._features = self.publisher(
             CompressedFeature, self._features_topic, self._features_qos
         )
-        self.hardware = str(model.detector.device)
+        self.hardware = half.hardware
         self.facts['fingerprint'] = pipeline.fingerprint
         self.get_logger().info(
-            f"model '{self._model_parameters.model}' ({pipeline.fingerprint}) on "
-            f"{self.hardware}: C' = {model.require_codec().code_channels}, "
+            f"model '{self._half_parameters.model}' ({pipeline.fingerprint}) on "
+            f"{self.hardware}: C' = {half.code_channels}, "
             f'{self._budget.describe_rate()}; images are converted by {CONVERTER}'
         )
 
@@ -157,7 +158,7 @@ class EdgeNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Let the model go."""
-        self._model = self._pipeline = None
+        self._half = None
         self._budget.forget_rates()
         self._keys.forget_keys()
         self.facts.clear()
@@ -240,8 +241,8 @@ class EdgeNode(ManagedNode):
 
     def _encode(self, messages: Sequence[Image | CompressedImage]) -> None:
         (message,) = messages
-        pipeline = self._pipeline
-        assert pipeline is not None
+        assert self._half is not None
+        pipeline = self._half.pipeline
         start = time.perf_counter()
         try:
             image = to_bgr(message)
@@ -275,9 +276,9 @@ class EdgeNode(ManagedNode):
     def _note(
         self, header: Header, packet: FeaturePacket, choice: Choice, convert_time: float
     ) -> None:
-        assert self._model is not None
+        half = self._half
+        assert half is not None
         message_bytes = choice.message_bytes
-        detector = self._model.detector
         self.statistics.count('encoded')
         self.statistics.frame(
             {
@@ -290,8 +291,8 @@ class EdgeNode(ManagedNode):
                 'message_bytes': message_bytes,
                 'payload_bpfe': payload_bpfe(
                     packet.payload_bytes,
-                    detector.pyramid_sizes(packet.padded_size),
-                    detector.feature_channels,
+                    half.pyramid_sizes(packet.padded_size),
+                    half.feature_channels,
                 ),
                 'bits_per_pixel': bits_per_pixel(message_bytes, packet.image_size),
             }

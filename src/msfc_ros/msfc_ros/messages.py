@@ -1,4 +1,7 @@
-"""Between the library's types and the messages, in both directions."""
+"""Between the library's types and the messages, in both directions.
+
+Importing this module does not import torch: a robot without PyTorch needs it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
-import torch
 from msfc_msgs.msg import (
     CompressedFeature,
     Instance,
@@ -76,6 +78,8 @@ def instances_from_message(message: InstanceArray) -> Instances:
     Raises:
         ValueError: if a box leaves the image or a mask does not have its box's size.
     """
+    import torch
+
     height, width, count = message.image_height, message.image_width, len(message.instances)
     masks = torch.zeros((count, height, width), dtype=torch.bool)
     boxes = torch.zeros((count, 4), dtype=torch.float32)

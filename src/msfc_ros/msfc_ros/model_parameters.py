@@ -1,16 +1,23 @@
-"""The parameters that say which model a node uses and where it runs, and loading it."""
+"""The parameters that say which model a node uses and where it runs, and loading it.
+
+PyTorch is imported when a model is loaded, no sooner: a robot may be without it.
+"""
 
 from __future__ import annotations
 
 import gc
+import sys
+from typing import TYPE_CHECKING
 
-import torch
 from rclpy.node import Node
 
-from msfc.model import SplitModel
-from msfc.model_file import load_model
+from msfc.missing import missing_in_words
 from msfc.zoo import DEFAULT_MODEL
 from msfc_ros.parameters import declare
+from msfc_ros.start import collector_paused, import_torchvision
+
+if TYPE_CHECKING:
+    from msfc.model import SplitModel
 
 
 class ModelParameters:
@@ -56,8 +63,16 @@ class ModelParameters:
 
         Raises:
             ModelFileError: if it cannot be loaded.
-            ValueError: if the device is not there, or the model has no codec.
+            ValueError: if the device is not there, the model has no codec, or PyTorch is missing.
         """
+        try:
+            with collector_paused():
+                import_torchvision()
+                import torch
+
+                from msfc.model_file import load_model
+        except ModuleNotFoundError as error:
+            raise ValueError(missing_in_words(error) or str(error)) from error
         device = resolve_device(self.device)
         if self.threads:
             torch.set_num_threads(self.threads)
@@ -69,7 +84,8 @@ class ModelParameters:
 def free_memory() -> None:
     """Give back what belonged to models that nothing refers to any more."""
     gc.collect()  # modules and their hooks refer to each other
-    if torch.cuda.is_initialized():
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
@@ -79,6 +95,8 @@ def resolve_device(name: str) -> str:
     Raises:
         ValueError: if it is no device, or not there.
     """
+    import torch
+
     if name == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'cpu'
     try:

@@ -91,7 +91,11 @@ class _Later(ModuleType):
 
 
 def start(
-    module: str, node: str, args: Sequence[str] | None = None, sends_images: bool = False
+    module: str,
+    node: str,
+    args: Sequence[str] | None = None,
+    sends_images: bool = False,
+    uses_torch: bool = True,
 ) -> None:
     """Run a node until SIGINT or SIGTERM, then exit.
 
@@ -100,12 +104,14 @@ def start(
         node: name of its class, a :class:`msfc_ros.node.ManagedNode`.
         args: command line; by default the process's.
         sends_images: whether it sends images, see :func:`msfc_ros.fast_dds.use_profile`.
+        uses_torch: whether it imports PyTorch in any case.
     """
     # Until the node handles it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     wait_briefly()
     with missing_modules_told(), collector_paused():
-        import_torchvision()
+        if uses_torch:
+            import_torchvision()
         node_type = getattr(importlib.import_module(module), node)
         run = importlib.import_module('msfc_ros.node').run
     sys.exit(run(node_type, args, sends_images))

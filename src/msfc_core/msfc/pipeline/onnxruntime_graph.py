@@ -79,7 +79,9 @@ def choose_providers(wanted: Sequence[str], available: Sequence[str]) -> list[st
     """
     if not wanted:
         return [name for name in PREFERRED if name in available]
-    names = [name if name.endswith(SUFFIX) else f'{name}{SUFFIX}' for name in wanted]
+    known = {name.lower(): name for name in available}
+    asked = [name if name.endswith(SUFFIX) else f'{name}{SUFFIX}' for name in wanted]
+    names = [known.get(name.lower(), name) for name in asked]
     missing = [name for name in names if name not in available]
     if missing:
         raise ValueError(
