@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 from rich.console import Console
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
+
+from msfc.simulation.scene import Frame
+from msfc.types import Instances
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / 'benchmarks'
 
@@ -170,3 +174,60 @@ def test_runs_are_told_by_the_second():
     assert told['seconds'][30]['bytes'] == 9 * 1616
     milliseconds = 1e3 * (0.02 + 8 * 1616 / 200e3)
     assert told['seconds'][30]['p50_ms'] == pytest.approx(milliseconds, abs=0.01)
+
+
+def moving_squares(tracking, count, places):
+    """Return a shot: squares that move to the right, found just as they are."""
+    shot = []
+    for k in range(count):
+        masks = np.zeros((len(places), 120, 160), bool)
+        for mask, (x, y) in zip(masks, places, strict=True):
+            mask[y : y + 20, x + 2 * k : x + 2 * k + 20] = True
+        corners = torch.tensor([(x + 2 * k, y) for x, y in places], dtype=torch.float32)
+        found = Instances(
+            torch.cat([corners, corners + 20], 1),
+            torch.full((len(places),), 0.9),
+            torch.zeros(len(places), dtype=torch.int64),
+            torch.from_numpy(masks),
+        )
+        image = np.zeros((120, 160, 3), np.uint8)
+        labels, ids = [0] * len(places), list(range(1, len(places) + 1))
+        shot.append(tracking.Seen(found, Frame(image, labels, list(masks), ids), 1.0))
+    return shot
+
+
+@pytest.mark.parametrize('loss', [0.0, 0.3])
+def test_objects_that_are_found_as_they_are_keep_their_identities(loss):
+    tracking = load('tracking')
+    shots = [moving_squares(tracking, 20, [(0, 0), (60, 60)]) for _ in range(2)]
+    found, seconds = tracking.follow(shots, loss, 0)
+    assert found['switches'] == 0
+    assert found['objects'] == 4
+    assert found['precision'] == 1
+    assert found['frames'] == len(seconds)
+    assert (found['frames'] == 40) == (loss == 0)
+    # They have no identity in the first frame of each shot.
+    assert found['recall'] == pytest.approx(1 - 2 / found['frames'])
+    assert found['IDF1'] == pytest.approx(2 * found['recall'] / (1 + found['recall']))
+
+
+def test_exchanged_and_missing_identities_are_counted():
+    tracking = load('tracking')
+    (first, second) = moving_squares(tracking, 2, [(0, 0), (60, 60)])
+    counts = tracking.Counts()
+    for seen, ids in ((first, [5, 6]), (second, [6, 5]), (second, [6, 0])):
+        counts.add(replace(seen.found, track_ids=torch.tensor(ids)), seen.truth)
+    assert counts.clear()['IDSW'] == 2
+    assert counts.clear()['CLR_FN'] == 1
+    assert counts.identity()['IDF1'] == pytest.approx(2 * 3 / (6 + 5))
+
+
+def test_overlap_of_masks():
+    tracking = load('tracking')
+    one = np.zeros((2, 4, 4), bool)
+    one[0, :2], one[1, 2:] = True, True
+    other = np.zeros((1, 4, 4), bool)
+    other[0, 1:3] = True
+    np.testing.assert_allclose(tracking.overlaps(one, other), [[1 / 3], [1 / 3]])
+    assert tracking.overlaps(one, other[:0]).shape == (2, 0)
+    assert tracking.overlaps(other[:0].reshape(0), one).shape == (0, 2)

@@ -17,8 +17,11 @@ from ros_fixtures import make_node
 CONFIG = Path(__file__).parent.parent / 'launch' / 'config'
 
 CHANGEABLE = (
-    'adaptive', 'burst', 'key_interval', 'link_budget', 'max_age', 'max_message_bytes', 'max_rate',
-    'overlay', 'rate', 'score_threshold', 'target_bitrate',
+    'adaptive', 'burst', 'classes', 'key_interval', 'link_budget', 'max_age',
+    'max_instances', 'max_message_bytes', 'max_rate', 'min_area', 'overlay', 'rate',
+    'score_threshold',
+    'target_bitrate', 'track.enabled', 'track.high_score', 'track.low_score', 'track.max_age',
+    'track.min_hits', 'track.min_iou', 'track.new_score',
 )  # fmt: skip
 
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')

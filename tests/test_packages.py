@@ -43,7 +43,9 @@ PIP = {
     'pycocotools': 'pycocotools',
     'rosbags': 'rosbags',
     'safetensors': 'safetensors',
+    'supervision': 'supervision',
     'torchmetrics': 'torchmetrics',
+    'trackers': 'trackers',
 }
 """Modules that only pip has: requirements/ has them, and a comment of package.xml names them."""
 

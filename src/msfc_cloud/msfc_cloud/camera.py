@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from msfc.link.receiver import LinkReceiver
 from msfc.link.report import LinkReport
 from msfc.pipeline.references import KeyStore
+from msfc.pipeline.tracking import InstanceTracker
 from msfc.types import Instances, Size
 from msfc.visualization import draw_instances, label_map
 from msfc.wire.message_size import compressed_feature_bytes
@@ -60,6 +61,7 @@ class Camera:
         link: what has arrived over the link.
         keys: the key frames of its edge.
         weight: of its edge among those that share a budget.
+        tracker: follows its instances.
     """
 
     def __init__(
@@ -69,12 +71,13 @@ class Camera:
         self.weight = weight
         self.link = LinkReceiver(1.0)
         self.keys = KeyStore()
+        self.tracker = InstanceTracker()
         self.statistics = Statistics(whole=node.statistics)
         self._node = node
         self._topics = topics
         self.features_topic = node.resolve_topic_name(topics['features'])
         self.foreign = ''
-        self._tracker = SequenceTracker(self.features_topic)
+        self._sequences = SequenceTracker(self.features_topic)
         self._publishers: dict[str, Any] = {}
         self._images = ImageStore()
         self._picture_lock = threading.Lock()
@@ -113,7 +116,8 @@ class Camera:
         self.link = LinkReceiver(report_period)
         self.keys.clear()
         self.statistics.reset()
-        self._tracker = SequenceTracker(self.features_topic)
+        self._sequences = SequenceTracker(self.features_topic)
+        self.tracker.restart()
         self.foreign = ''
         self._active = True
 
@@ -139,7 +143,7 @@ class Camera:
             info: what the middleware knows of it.
         """
         sequence = message.sequence
-        arrival = self._tracker.note(sequence, nanoseconds(message.header))
+        arrival = self._sequences.note(sequence, nanoseconds(message.header))
         self._note_link(message, info, arrival)
         if arrival.order is Order.RESTARTED:
             # Zero, which stands for none, is no key frame's number.

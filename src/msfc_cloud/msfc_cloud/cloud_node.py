@@ -30,6 +30,7 @@ from std_msgs.msg import Header
 
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
+from msfc.pipeline.tracking import TrackSettings
 from msfc.wire.accounting import payload_bpfe
 from msfc.wire.packet import (
     DecodeLimits,
@@ -41,14 +42,17 @@ from msfc.wire.packet import (
 from msfc_cloud.camera import Camera
 from msfc_cloud.camera_parameters import declare_cameras
 from msfc_cloud.detections import Detection2DArray
+from msfc_cloud.filters import Filters
 from msfc_cloud.link_reports import LinkReporter
+from msfc_cloud.track_parameters import declare_tracking
 from msfc_ros.diagnostics import Finding, clock_findings, shown_values, work_findings
+from msfc_ros.enable import EnableSwitch
 from msfc_ros.messages import label_info_message, packet_from_message
 from msfc_ros.model_parameters import ModelParameters, free_memory
 from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import LiveParameters, declare
 from msfc_ros.qos import declare_qos
-from msfc_ros.stamps import age
+from msfc_ros.stamps import age, nanoseconds
 from msfc_ros.statistics import in_ms
 
 OVERLAY_PERIOD = 0.5
@@ -122,6 +126,7 @@ class CloudNode(ManagedNode):
             'Draw the overlay, as long as somebody listens to it.',
             self._set_overlay,
         )
+        self._filters = Filters(live)
         self._limits = self._declare_limits()
         self._max_batch: int = declare(
             self,
@@ -145,7 +150,9 @@ class CloudNode(ManagedNode):
             self, 'link_report', 'the reports on the link', 'best_effort'
         )
         self._cameras, self._has_pictures = declare_cameras(self)
+        declare_tracking(live, self._set_tracking)
         self._reporter = LinkReporter(self, live, self._cameras)
+        self._switch = EnableSwitch(self, 'nothing is decoded and published')
         self._pipeline: CloudPipeline | None = None
         self._picture_timer: Any = None
 
@@ -167,6 +174,7 @@ class CloudNode(ManagedNode):
     def configure(self) -> None:
         """Load the model."""
         model = self._model_parameters.load()
+        self._filters.take_classes(model.class_names)
         self._pipeline = self._make_pipeline(model, self._limits)
         for camera in self._cameras:
             camera.advertise(self._output_qos, self._report_qos)
@@ -212,6 +220,7 @@ class CloudNode(ManagedNode):
     def clean_up(self) -> None:
         """Let the model go."""
         self._pipeline = None
+        self._filters.forget_classes()
         self.facts.clear()
         for camera in self._cameras:
             camera.withdraw()
@@ -223,7 +232,7 @@ class CloudNode(ManagedNode):
 
     def findings(self) -> list[Finding]:
         """Return what there is to tell about an active node, for the diagnostics."""
-        found = super().findings()
+        found = self._switch.findings() + super().findings()
         if len(self._cameras) == 1:
             found += self._cameras[0].findings(self.facts.get('fingerprint', ''))
         return found
@@ -293,6 +302,9 @@ class CloudNode(ManagedNode):
             return None
         if packet.is_key:
             camera.statistics.count('key_frames')
+        if not self._switch.on:
+            camera.statistics.count('disabled')
+            return None
         self._reporter.load.arrived(camera.features_topic, time.monotonic())
         return item
 
@@ -307,7 +319,7 @@ class CloudNode(ManagedNode):
         pipeline = self._pipeline
         assert pipeline is not None
         fresh = []
-        for item in waiting:
+        for item in waiting if self._switch.on else ():
             seconds = age(self.get_clock().now().nanoseconds, item.header)
             if self._max_age and seconds > self._max_age:
                 item.camera.statistics.count('stale')
@@ -328,8 +340,8 @@ class CloudNode(ManagedNode):
                 self._decode([item])
             return
         for item, result in zip(fresh, results, strict=True):
-            if pipeline is not self._pipeline:
-                return  # it took so long that the node has been cleaned up meanwhile
+            if pipeline is not self._pipeline or not self._switch.on:
+                return  # it took so long that the node has been cleaned up or disabled meanwhile
             try:
                 self._publish(pipeline, item, result, len(fresh))
             except Exception as error:
@@ -342,7 +354,12 @@ class CloudNode(ManagedNode):
     ) -> None:
         camera, packet = item.camera, item.packet.packet
         start = time.perf_counter()
-        instances = result.instances.above(self._score_threshold)
+        tracked = camera.tracker.track(
+            result.instances, nanoseconds(item.header), packet.image_size
+        )
+        track_time = time.perf_counter() - start
+        start = time.perf_counter()
+        instances = self._filters.apply(tracked.above(self._score_threshold))
         names = pipeline.model.class_names
         camera.publish(instances, item.header, packet.image_size, names, self._overlay)
         camera.statistics.count('decoded')
@@ -350,6 +367,7 @@ class CloudNode(ManagedNode):
         camera.statistics.frame(
             {
                 **{f'{stage}_ms': value * 1e3 for stage, value in result.durations.items()},
+                'track_ms': track_time * 1e3,
                 'publish_ms': (time.perf_counter() - start) * 1e3,
                 'age_ms': self.age_ms(item.header),
                 'payload_bytes': packet.payload_bytes,
@@ -394,6 +412,10 @@ class CloudNode(ManagedNode):
     def _watch_overlays(self) -> None:
         for camera in self._cameras:
             camera.watch_overlay(self._overlay, self._picture_qos)
+
+    def _set_tracking(self, settings: TrackSettings) -> None:
+        for camera in self._cameras:
+            camera.tracker.settings = settings
 
     def _set_overlay(self, on: bool) -> None:
         self._overlay = on

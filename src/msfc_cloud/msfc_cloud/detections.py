@@ -29,14 +29,21 @@ def detections_message(
 
     Returns:
         The boxes, unrounded, in the order of the label map's values; ``class_id`` is the name of
-        the class. ``id`` stays empty: it is for who recognises an object from image to image.
+        the class. ``id`` is the track id, which stays with an object from image to image; empty
+        where it is not known.
     """
     message = Detection2DArray(header=header)
+    count = len(instances)
+    tracks = [0] * count if instances.track_ids is None else instances.track_ids.tolist()
     items = zip(
-        instances.boxes.tolist(), instances.scores.tolist(), instances.labels.tolist(), strict=True
+        instances.boxes.tolist(),
+        instances.scores.tolist(),
+        instances.labels.tolist(),
+        tracks,
+        strict=True,
     )
-    for (x1, y1, x2, y2), score, label in items:
-        detection = Detection2D(header=header)
+    for (x1, y1, x2, y2), score, label, track_id in items:
+        detection = Detection2D(header=header, id=str(track_id or ''))
         detection.bbox.center.position.x = (x1 + x2) / 2
         detection.bbox.center.position.y = (y1 + y2) / 2
         detection.bbox.size_x = x2 - x1

@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
 
 from msfc.model_file import load_model
 from msfc.pipeline.cloud import CloudPipeline
@@ -201,6 +202,32 @@ def test_clock_that_is_ahead_is_told(node, probe, features, status):
     assert status().level == DiagnosticStatus.WARN
     assert 'synchronise the clocks' in status().message
     assert -1000e3 <= float(values(status())['arrival_age_ms']) < -900e3
+
+
+def test_switched_off_nothing_is_decoded(node, probe, features, status):
+    found = probe.listen(InstanceArray, 'instances')
+    edge = probe.publisher(CompressedFeature, 'features')
+    probe.insist(edge, features, lambda: found, 'instances')
+    answer = probe.call(SetBool, '/msfc_cloud/enable', SetBool.Request(data=False))
+    assert answer.success
+    assert answer.message == 'disabled: nothing is decoded and published'
+    decoded, count = node.statistics.values()['decoded'], len(found)
+    probe.insist(
+        edge, features, lambda: int(node.statistics.values().get('disabled', 0)) > 1, 'the count'
+    )
+    probe.wait(lambda: 'disabled by ~/enable' in status().message, 'it in the diagnostics')
+    assert (node.statistics.values()['decoded'], len(found)) == (decoded, count)
+    # What was dropped is not lost, and the next one is decoded.
+    answer = probe.call(SetBool, '/msfc_cloud/enable', SetBool.Request(data=True))
+    assert (answer.success, answer.message) == (True, 'enabled')
+    probe.insist(edge, features, lambda: len(found) > count, 'instances')
+    assert 'lost' not in node.statistics.values()
+
+
+def test_class_that_the_model_lacks_fails_configure(model_directory):
+    with make_node(CloudNode, model=str(model_directory), classes=['unicorn']) as node:
+        assert not node.start()
+        assert node.failure.startswith("cannot configure: parameter classes has 'unicorn', but")
 
 
 def test_two_edges_on_one_topic_are_told(node, probe, status):

@@ -97,19 +97,29 @@ class Instances:
         scores: K float32 in [0, 1].
         labels: K int64, contiguous class index from 0 (no background class).
         masks: K x H x W bool.
+        track_ids: K int64, the same for an object in all images of a camera, from 1; 0 where it
+            is not known, None where nothing is tracked.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     masks: Tensor
+    track_ids: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def above(self, threshold: float) -> Instances:
         """Return the instances whose score is at least ``threshold``."""
-        keep = self.scores >= threshold
+        return self.select(self.scores >= threshold)
+
+    def select(self, keep: Tensor) -> Instances:
+        """Return the instances of a mask, K bool, in the same order."""
         return Instances(
-            self.boxes[keep], self.scores[keep], self.labels[keep], self.masks[keep]
+            self.boxes[keep],
+            self.scores[keep],
+            self.labels[keep],
+            self.masks[keep],
+            None if self.track_ids is None else self.track_ids[keep],
         )

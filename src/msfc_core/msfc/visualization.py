@@ -25,7 +25,7 @@ def class_colour(label: int) -> tuple[int, int, int]:
 def draw_instances(
     image: NDArray[np.uint8], instances: Instances, class_names: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """Draw masks, boxes, names and scores.
+    """Draw masks, boxes, track ids (where known), names and scores.
 
     Args:
         image: H x W x 3 uint8 BGR; it is not changed.
@@ -52,6 +52,8 @@ def draw_instances(
         x1, y1, x2, y2 = (round(float(value)) for value in instances.boxes[index])
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 1)
         text = f'{class_names[label]} {float(instances.scores[index]):.2f}'
+        if instances.track_ids is not None and (track := int(instances.track_ids[index])):
+            text = f'#{track} {text}'
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
         bottom = max(y1, height + below)
         cv2.rectangle(picture, (x1, bottom - height - below), (x1 + width, bottom), colour, -1)

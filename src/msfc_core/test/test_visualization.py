@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -60,6 +61,18 @@ def test_the_best_instance_is_drawn_on_top():
     both = draw_instances(image, instances(box, box, labels=[1, 0]), ['cup', 'ball'])
     distances = [np.abs(both[50, 60] - np.array(class_colour(k)) / 2).sum() for k in (0, 1)]
     assert distances[1] < distances[0]
+
+
+def test_track_ids_are_drawn_where_known():
+    found = instances((10, 20, 80, 55))
+    image = np.zeros((*SIZE, 3), np.uint8)
+    pictures = [
+        draw_instances(image, replace(found, track_ids=ids), ['cup'])
+        for ids in (None, torch.tensor([0]), torch.tensor([1]), torch.tensor([2]))
+    ]
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])
+    assert not np.array_equal(pictures[2], pictures[3])
 
 
 @pytest.mark.parametrize('box', [(0, 0, 4, 3), (85, 55, 90, 60), (0, 0, 90, 60)])

@@ -31,6 +31,7 @@ from msfc_edge.pace import Pace
 from msfc_edge.reports import LinkReports
 from msfc_edge.robot_half import RobotHalf, RobotHalfParameters
 from msfc_ros.diagnostics import LOST, Finding
+from msfc_ros.enable import EnableSwitch
 from msfc_ros.message_to_image import CONVERTER, ImageError, to_bgr
 from msfc_ros.messages import packet_to_message
 from msfc_ros.model_parameters import free_memory
@@ -106,6 +107,7 @@ class EdgeNode(ManagedNode):
         # Most of an ordinary camera's images are too large to arrive best effort.
         self._image_qos = declare_qos(self, 'image', 'the camera images', 'best_available')
         self._features_qos = declare_qos(self, 'features', 'what is sent', 'reliable')
+        self._switch = EnableSwitch(self, 'nothing is encoded and sent')
         self._half: RobotHalf | None = None
         self._features: Any = None
         self._sequence = 0
@@ -175,6 +177,7 @@ class EdgeNode(ManagedNode):
     def findings(self) -> list[Finding]:
         """Return what there is to tell about an active node, for the diagnostics."""
         return [
+            *self._switch.findings(),
             *super().findings(),
             *self._budget.findings(),
             *self._link.findings(),
@@ -228,6 +231,9 @@ class EdgeNode(ManagedNode):
         self, message: Image | CompressedImage, info: Mapping[str, int]
     ) -> Image | CompressedImage | None:
         """Return an image that has just come, or None if it is too soon for it."""
+        if not self._switch.on:
+            self.statistics.count('disabled')
+            return None
         reason = self._link.refuses()
         if not reason and self._pace.admits(time.monotonic()):
             return message
@@ -241,6 +247,8 @@ class EdgeNode(ManagedNode):
 
     def _encode(self, messages: Sequence[Image | CompressedImage]) -> None:
         (message,) = messages
+        if not self._switch.on:
+            return
         assert self._half is not None
         pipeline = self._half.pipeline
         start = time.perf_counter()
@@ -248,6 +256,8 @@ class EdgeNode(ManagedNode):
             image = to_bgr(message)
             convert_time = time.perf_counter() - start
             frame = pipeline.analyse(image)
+            if not self._switch.on:
+                return  # it was switched off meanwhile
             self._link.before_choice()
             self._keys.before_choice()
             choice = self._budget.choose(frame, message.header.frame_id)

@@ -10,6 +10,7 @@ import numpy as np
 from msfc_msgs.msg import CompressedFeature
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool
 
 from msfc.model_file import load_model
 from msfc.pipeline.torch_network import edge_pipeline
@@ -99,6 +100,29 @@ def test_rate_can_be_limited_live(node, probe):
     result = set_value(node, 'max_rate', -1.0)
     assert not result.successful
     assert 'out of range' in result.reason
+
+
+def test_switched_off_nothing_is_sent(node, probe):
+    features = probe.listen(CompressedFeature, 'features')
+    camera = probe.publisher(Image, 'image_raw')
+    probe.insist(camera, camera_image(), lambda: features, 'features')
+    answer = probe.call(SetBool, '/msfc_edge/enable', SetBool.Request(data=False))
+    assert answer.success
+    assert answer.message == 'disabled: nothing is encoded and sent'
+    probe.spin(1.0)  # what was on its way
+    encoded, count = node.statistics.values()['encoded'], len(features)
+    probe.insist(
+        camera,
+        camera_image(),
+        lambda: int(node.statistics.values().get('disabled', 0)) > 1,
+        'dropped images',
+    )
+    assert (node.statistics.values()['encoded'], len(features)) == (encoded, count)
+    text = 'disabled by ~/enable: nothing is encoded and sent'
+    assert text in [finding.text for finding in node.findings()]
+    assert probe.call(SetBool, '/msfc_edge/enable', SetBool.Request(data=True)).success
+    probe.insist(camera, camera_image(), lambda: len(features) > count, 'features')
+    assert text not in [finding.text for finding in node.findings()]
 
 
 def test_compressed_images(model_directory, probe):

@@ -93,6 +93,8 @@ def work_findings(statistics: Statistics, busy_for: float) -> list[Finding]:
         if not finished:
             found.append(Finding(OK, 'idle: nobody subscribes'))
         return found
+    if statistics.recent('disabled'):
+        return found  # the rate falls because it was asked to
     usual, rate = statistics.usual_rate(), statistics.rate()
     if usual is not None and usual * WINDOW >= 2 and rate < FALLEN * usual:
         found.append(Finding(WARN, f'the rate fell from {usual:.2f} to {rate:.2f} Hz', SLOW))

@@ -182,3 +182,12 @@ def test_status_has_the_worst_first():
 def test_status_without_findings():
     status = make_status('n: t', 'inactive', [], {})
     assert (status.level, status.message) == (OK, 'inactive')
+
+
+def test_rate_of_a_disabled_node_may_fall(statistics, clock):
+    run_frames(statistics, clock, seconds=100)
+    for _ in range(100):
+        clock.now += 0.1
+        statistics.count('received')
+        statistics.count('disabled')
+    assert work_findings(statistics, 0) == []

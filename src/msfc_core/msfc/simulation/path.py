@@ -163,5 +163,5 @@ class Shot:
             for k in range(count):
                 camera = self.arc.camera(k / max(count - 1, 1))
                 image, bodies = self.scene.render(renderer, camera)
-                labels, masks = self.scene.ground_truth(bodies)
-                yield Frame(self.camera_model.apply(image, self._rng), labels, masks)
+                truth = self.scene.ground_truth(bodies)
+                yield Frame(self.camera_model.apply(image, self._rng), *truth)

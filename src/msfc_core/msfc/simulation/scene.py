@@ -55,11 +55,13 @@ class Frame:
         image: H x W x 3 uint8 RGB, as the camera gives it.
         labels: class index of each visible object.
         masks: H x W bool per visible object, visible part only.
+        identities: number of each visible object in its scene, from 1: the same in all views.
     """
 
     image: np.ndarray
     labels: list[int]
     masks: list[np.ndarray]
+    identities: list[int]
 
 
 def scene_rng(split: str, index: int) -> np.random.Generator:
@@ -299,28 +301,32 @@ class TabletopScene:
         bodies = np.where(is_geom, self.model.geom_bodyid[segmentation[..., 0]], -1)
         return image, bodies
 
-    def ground_truth(self, bodies: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
-        """Return the label and the visible mask of each object seen in a body-id image."""
+    def ground_truth(
+        self, bodies: np.ndarray
+    ) -> tuple[list[int], list[np.ndarray], list[int]]:
+        """Return label, visible mask and number of each object seen in a body-id image."""
         labels: list[int] = []
         masks: list[np.ndarray] = []
-        for body, label in zip(self._body_ids, self.labels, strict=True):
+        identities: list[int] = []
+        for number, (body, label) in enumerate(zip(self._body_ids, self.labels, strict=True), 1):
             mask = bodies == body
             if mask.any():
                 labels.append(label)
                 masks.append(mask)
-        return labels, masks
+                identities.append(number)
+        return labels, masks, identities
 
     def frame(self, renderer: mujoco.Renderer, attempts: int = 6) -> Frame:
         """Frame the objects at random and take a picture through a random camera model."""
         for _ in range(attempts):
             image, bodies = self.render(renderer, self.random_camera())
-            labels, masks = self.ground_truth(bodies)
+            labels, masks, identities = self.ground_truth(bodies)
             areas = [int(mask.sum()) for mask in masks]
             # Neither an empty view, unless it is to be one, nor one with the lens at an object.
             if self._empty or (areas and MIN_MASK_AREA <= max(areas) < 0.45 * bodies.size):
                 break
         camera_model = CameraModel.random(self._rng)
-        return Frame(camera_model.apply(image, self._rng), labels, masks)
+        return Frame(camera_model.apply(image, self._rng), labels, masks, identities)
 
 
 def frames(split: str, index: int, width: int = 640, height: int = 480) -> Iterator[Frame]:
