@@ -183,7 +183,7 @@ def test_live_and_offline_say_the_same(
 
     start_node(
         'msfc_cloud', 'cloud_node', model=model_directory, score_threshold=THRESHOLD,
-        features_topic=TOPIC, instances_topic='/robot1/instances',
+        features_topic=TOPIC, instances_topic='/robot1/instances', track__enabled=False,
     )
     live = probe.listen(InstanceArray, '/robot1/instances')
     status = probe.diagnostics()

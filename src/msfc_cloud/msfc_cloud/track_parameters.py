@@ -11,7 +11,7 @@ from msfc.pipeline.tracking import TrackSettings
 from msfc_ros.parameters import LiveParameters
 
 DESCRIPTIONS: dict[str, tuple[str, tuple[float, float] | None]] = {
-    'enabled': ('Follow the instances: an object has the same track id in all images.', None),
+    'enabled': ('Follow the instances: an object has the same track_id in all images.', None),
     'max_age': (
         'Seconds, by the stamps of the images, that an object may be out of sight and keep its '
         'track id.',

@@ -204,6 +204,29 @@ def test_clock_that_is_ahead_is_told(node, probe, features, status):
     assert -1000e3 <= float(values(status())['arrival_age_ms']) < -900e3
 
 
+def test_objects_have_ids_that_stay(node, probe, features):
+    """By stamps, which go on; what is too unsure to be followed has none."""
+    found = probe.listen(InstanceArray, 'instances')
+    edge = probe.publisher(CompressedFeature, 'features')
+    for name in ('new_score', 'high_score', 'low_score'):
+        (result,) = node.set_parameters([Parameter(f'track.{name}', value=0.0)])
+        assert result.successful
+    probe.insist(edge, features, lambda: found, 'instances')
+    seen = []
+    for k in range(3):
+        edge.publish(numbered(features, 1000 + k, 100 + k))
+        probe.wait(lambda k=k: found[-1].header.stamp.sec == 100 + k, 'the next')
+        seen.append([item.track_id for item in found[-1].instances])
+    assert seen[1] == seen[2]
+    assert all(seen[1])
+    assert len(set(seen[1])) == len(seen[1])
+    (result,) = node.set_parameters([Parameter('track.enabled', value=False)])
+    assert result.successful
+    edge.publish(numbered(features, 1010, 110))
+    probe.wait(lambda: found[-1].header.stamp.sec == 110, 'the next')
+    assert not any(item.track_id for item in found[-1].instances)
+
+
 def test_switched_off_nothing_is_decoded(node, probe, features, status):
     found = probe.listen(InstanceArray, 'instances')
     edge = probe.publisher(CompressedFeature, 'features')

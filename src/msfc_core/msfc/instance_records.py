@@ -23,6 +23,7 @@ class InstanceRecord:
 
     Attributes:
         id: value of its pixels in the label map, from 1.
+        track_id: identity of the object over time, from 1; 0 where it is not known.
         class_id: index of its class, from 0.
         class_name: name of its class.
         score: confidence, 0 to 1.
@@ -34,6 +35,7 @@ class InstanceRecord:
     """
 
     id: int
+    track_id: int
     class_id: int
     class_name: str
     score: float
@@ -61,6 +63,7 @@ def instance_records(
     boxes = instances.boxes.cpu().numpy()
     scores = instances.scores.tolist()
     labels = instances.labels.tolist()
+    tracks = [0] * len(labels) if instances.track_ids is None else instances.track_ids.tolist()
     records = []
     for index, label in enumerate(labels):
         x1, y1, x2, y2 = _whole_box(boxes[index], masks[index], size)
@@ -68,6 +71,7 @@ def instance_records(
         records.append(
             InstanceRecord(
                 id=index + 1,
+                track_id=tracks[index],
                 class_id=label,
                 class_name=class_names[label],
                 score=scores[index],

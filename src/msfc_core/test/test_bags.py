@@ -7,9 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
@@ -29,7 +30,7 @@ from bag_files import (
 )
 from full_disk import full_disk
 from msfc import model_file
-from msfc.bags.conversion import instances_message, packet_of
+from msfc.bags.conversion import current_instances, instances_message, packet_of
 from msfc.bags.damaged import TAIL
 from msfc.bags.definitions import (
     FEATURES,
@@ -173,6 +174,19 @@ def test_instances_are_those_of_the_cloud(bag, tmp_path, model, sent):
     assert [c.class_name for c in labels.classes] == list(model.class_names)
     assert labels.model == model.fingerprint
     assert [p.name for p in output.parent.iterdir()] == ['instances']
+
+
+def test_instances_of_an_earlier_definition():
+    types = typestore().types
+    kind = types['msfc_msgs/msg/Instance']
+    values = {field.name: 3 for field in fields(kind)} | {'class_name': 'mug'}
+    made = types[INSTANCES](header='its own', image_height=6, image_width=8, instances=[])
+    assert current_instances(made) == made
+    now = kind(**values)
+    del values['track_id']
+    earlier = replace(made, instances=[SimpleNamespace(**values)])
+    (found,) = current_instances(earlier).instances
+    assert found == replace(now, track_id=0)
 
 
 def test_several_robots_in_one_bag(tmp_path, model, contents):

@@ -103,6 +103,7 @@ def instances_from_message(message: InstanceArray) -> Instances:
         scores=torch.tensor([item.score for item in message.instances], dtype=torch.float32),
         labels=torch.tensor([item.class_id for item in message.instances], dtype=torch.int64),
         masks=masks,
+        track_ids=torch.tensor([item.track_id for item in message.instances], dtype=torch.int64),
     )
 
 

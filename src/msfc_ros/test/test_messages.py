@@ -97,17 +97,19 @@ def test_instances_to_message():
     assert boxes == [(2, 1, 8, 5), (20, 10, 10, 5), (0, 18, 3, 2)]
     assert [i.class_name for i in message.instances] == ['cone', 'mug', 'ball']
     assert [i.id for i in message.instances] == [1, 2, 3]
+    assert [i.track_id for i in message.instances] == [0, 0, 0]
     for item in message.instances:
         assert len(item.mask) == item.width * item.height
         assert set(item.mask) <= {0, 255}
 
 
 def test_instances_survive():
-    instances = make_instances()
+    instances = dataclasses.replace(make_instances(), track_ids=torch.tensor([7, 0, 2**32 - 1]))
     message = instances_to_message(instances, make_header(), (20, 30), NAMES)
     back = instances_from_message(message)
     assert torch.equal(back.masks, instances.masks)
     assert torch.equal(back.labels, instances.labels)
+    assert torch.equal(back.track_ids, instances.track_ids)
     torch.testing.assert_close(back.scores, instances.scores)
     assert back.boxes.tolist() == [[2, 1, 10, 6], [20, 10, 30, 15], [0, 18, 3, 20]]
 

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from msfc.missing import missing_in_words
 from msfc_ros.node import run
 from msfc_ros.parameters import declare
-from msfc_sim.messages import camera_info_message, ground_truth_message
+from msfc_sim.messages import SCENE_IDS, camera_info_message, ground_truth_message
 from msfc_sim.streaming_camera import CameraFrame, StreamNode
 
 
@@ -92,10 +92,14 @@ class CameraNode(StreamNode):
             shot = Shot('clip', scene, self._width, self._height)
             for frame in shot.frames(self._shot):
                 header = Header()
+                first = (scene - self._seed) * SCENE_IDS
+                identities = [first + number for number in frame.identities]
                 yield CameraFrame(
                     cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
                     camera_info_message(header, size, shot.fovy),
-                    ground_truth_message(frame.labels, frame.masks, header, size, CLASS_NAMES),
+                    ground_truth_message(
+                        frame.labels, frame.masks, header, size, CLASS_NAMES, identities
+                    ),
                 )
 
 

@@ -17,17 +17,20 @@ import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from msfc_msgs.msg import InstanceArray
 from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
-from msfc.bags.definitions import typestore
+from msfc.bags.conversion import current_instances
+from msfc.bags.definitions import INSTANCES, serialize, typestore
+from msfc.bags.reading import definitions_of
 from msfc.bags.writing import BAG_VERSION
 from msfc_ros.message_to_image import ImageError, compressed_image_to_bgr
 
 TOPICS: dict[str, tuple[type, str]] = {
     'image_raw/compressed': (CompressedImage, 'sensor_msgs/msg/CompressedImage'),
     'camera_info': (CameraInfo, 'sensor_msgs/msg/CameraInfo'),
-    'ground_truth': (InstanceArray, 'msfc_msgs/msg/InstanceArray'),
+    'ground_truth': (InstanceArray, INSTANCES),
 }
 """Topics of a clip, with their types."""
 
@@ -130,6 +133,8 @@ def read_clip(path: Path) -> list[ClipFrame]:
             for connection, _, data in reader.messages():
                 topic = connection.topic.lstrip('/')
                 if topic in TOPICS:
+                    if topic == TRUTH:
+                        data = _current_truth(connection, bytes(data))
                     message = deserialize_message(bytes(data), TOPICS[topic][0])
                     stamp = message.header.stamp
                     frames.setdefault((stamp.sec, stamp.nanosec), {})[topic] = message
@@ -145,3 +150,9 @@ def read_clip(path: Path) -> list[ClipFrame]:
             f'{path} has no frame with all of the topics {", ".join(TOPICS)} under one stamp'
         )
     return complete
+
+
+def _current_truth(connection: Connection, data: bytes) -> bytes:
+    """Return a ground truth, which may be of an earlier definition, as one of today's."""
+    store = definitions_of(connection)
+    return serialize(current_instances(store.deserialize_cdr(data, INSTANCES)), INSTANCES)

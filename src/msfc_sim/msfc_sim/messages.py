@@ -14,6 +14,9 @@ from std_msgs.msg import Header
 from msfc.types import Instances, Size
 from msfc_ros.messages import instances_to_message
 
+SCENE_IDS = 100
+"""Track ids set apart for the objects of one scene, of which there are far fewer."""
+
 
 def ground_truth_message(
     labels: Sequence[int],
@@ -21,6 +24,7 @@ def ground_truth_message(
     header: Header,
     size: Size,
     class_names: Sequence[str],
+    identities: Sequence[int],
 ) -> InstanceArray:
     """Make a message of the true instances; every score is 1.
 
@@ -30,6 +34,7 @@ def ground_truth_message(
         header: the header of the camera image.
         size: height and width of the camera image in pixels.
         class_names: names of the classes, by label.
+        identities: the track id of each object.
     """
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
@@ -40,6 +45,7 @@ def ground_truth_message(
         scores=torch.ones(len(masks)),
         labels=torch.tensor(labels, dtype=torch.int64),
         masks=torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *size), bool)),
+        track_ids=torch.tensor(identities, dtype=torch.int64),
     )
     return instances_to_message(instances, header, size, class_names)
 

@@ -17,7 +17,7 @@ from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.path import Shot
 from msfc_ros.image_to_message import to_bytes_field
 from msfc_sim.clip import ClipFrame, write_clip
-from msfc_sim.messages import camera_info_message, ground_truth_message
+from msfc_sim.messages import SCENE_IDS, camera_info_message, ground_truth_message
 
 SCENES = (9, 0, 11)
 """Scenes of the shipped clip: together they show eleven of the twelve classes."""
@@ -41,7 +41,7 @@ def record(
         height: of the images in pixels.
     """
     number = 0
-    for scene in scenes:
+    for index, scene in enumerate(scenes):
         shot = Shot('clip', scene, width, height)
         for frame in shot.frames(count):
             # From second 1 on, as ROS takes the time 0 for none.
@@ -56,7 +56,12 @@ def record(
                 ),
                 camera_info_message(header, (height, width), shot.fovy),
                 ground_truth_message(
-                    frame.labels, frame.masks, header, (height, width), CLASS_NAMES
+                    frame.labels,
+                    frame.masks,
+                    header,
+                    (height, width),
+                    CLASS_NAMES,
+                    [index * SCENE_IDS + identity for identity in frame.identities],
                 ),
             )
             number += 1

@@ -9,6 +9,7 @@ from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.scene import MIN_MASK_AREA
 from msfc_ros.messages import instances_from_message
 from msfc_sim.clip import ClipError, read_clip, shipped_clip, write_clip
+from msfc_sim.messages import SCENE_IDS
 from msfc_sim.record_clip import FRAMES_PER_SHOT, SCENES, main, record
 
 
@@ -73,6 +74,18 @@ def test_recording_is_reproducible(tmp_path):
         assert one == other
     with pytest.raises(SystemExit, match='exists already'):
         main([str(tmp_path / 'one' / 'clip'), '--scenes', '5'])
+
+
+@pytest.mark.usefixtures('drawing')
+def test_true_identities_stay_and_are_of_one_scene(tmp_path):
+    write_clip(tmp_path / 'clip', record((5, 7), 2, 80, 160, 120))
+    frames = read_clip(tmp_path / 'clip')
+    classes = [{i.track_id: i.class_id for i in f.ground_truth.instances} for f in frames]
+    for scene, (first, second) in enumerate((classes[:2], classes[2:])):
+        both = first.keys() & second.keys()
+        assert both
+        assert all(first[identity] == second[identity] for identity in both)
+        assert all(identity // SCENE_IDS == scene for identity in first | second)
 
 
 def test_what_is_no_clip(tmp_path):

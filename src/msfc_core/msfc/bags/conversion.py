@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,24 @@ def instances_message(
     ]
     return types[INSTANCES](
         header=header, image_height=size[0], image_width=size[1], instances=found
+    )
+
+
+def current_instances(message: Any) -> Any:
+    """Return an ``InstanceArray`` of this or an earlier definition as one of this.
+
+    Args:
+        message: as its own definition has it; numbers that it lacks, such as track ids, become 0.
+    """
+    types = typestore().types
+    kind = types['msfc_msgs/msg/Instance']
+    names = [field.name for field in fields(kind)]
+    found = [kind(**{n: getattr(item, n, 0) for n in names}) for item in message.instances]
+    return types[INSTANCES](
+        header=message.header,
+        image_height=message.image_height,
+        image_width=message.image_width,
+        instances=found,
     )
 
 

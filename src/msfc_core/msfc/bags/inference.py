@@ -1,6 +1,7 @@
 """From a bag of compressed features to a bag of instances, without ROS.
 
-The result has the messages that the cloud node publishes for the same features. A run that was
+The result has the messages that the cloud node publishes for the same features, but nothing is
+tracked: a run that goes on in the middle could not tell who was who. A run that was
 broken off goes on when it is started again: what it had done lies in a folder beside the output,
 named as it with ``.partial`` behind, and is taken over from there.
 """
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from msfc.bags.conversion import instances_message, labels_message, packet_of
-from msfc.bags.definitions import INSTANCES, LABELS, output_topic, serialize
+from msfc.bags.definitions import INSTANCES, LABELS, output_topic, serialize, typestore
 from msfc.bags.reading import BagError, BagMessage, FeatureBag
 from msfc.bags.writing import BagWriter, qos
 from msfc.model import SplitModel
@@ -90,6 +91,7 @@ def infer_bag(
             'bag_bytes': bag.storage_bytes,
             'topics': list(bag.topics),
             'model': pipeline.fingerprint,
+            'definition': typestore().hash_rihs01(INSTANCES),
             'score_threshold': score_threshold,
             'limits': asdict(pipeline.limits),
         }

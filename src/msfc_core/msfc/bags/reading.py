@@ -197,25 +197,37 @@ class FeatureBag:
     def _definitions(self) -> Typestore:
         for reader in self._readers:
             for connection in reader.connections:
-                definition = connection.msgdef
-                if connection.msgtype != self._kind or not definition.data:
-                    continue
-                store = get_typestore(Stores.ROS2_JAZZY)
-                try:
-                    types = (
-                        get_types_from_idl(definition.data)
-                        if definition.format == MessageDefinitionFormat.IDL
-                        else get_types_from_msg(definition.data, self._kind)
-                    )
-                    store.register(
-                        {name: kind for name, kind in types.items() if name not in store.types}
-                    )
-                except TypesysError as error:
-                    raise BagError(
-                        f'the definition of {self._kind} in {self.path} cannot be read: {error}'
-                    ) from error
-                return store
+                if connection.msgtype == self._kind and connection.msgdef.data:
+                    try:
+                        return definitions_of(connection)
+                    except TypesysError as error:
+                        raise BagError(
+                            f'the definition of {self._kind} in {self.path} cannot be read: '
+                            f'{error}'
+                        ) from error
         return typestore()
+
+
+def definitions_of(connection: Connection) -> Typestore:
+    """Return the types by which a connection's messages were written.
+
+    Args:
+        connection: of a bag; where that holds no definition, this project's is returned.
+
+    Raises:
+        TypesysError: if the definition cannot be read.
+    """
+    definition = connection.msgdef
+    if not definition.data:
+        return typestore()
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = (
+        get_types_from_idl(definition.data)
+        if definition.format == MessageDefinitionFormat.IDL
+        else get_types_from_msg(definition.data, connection.msgtype)
+    )
+    store.register({name: kind for name, kind in types.items() if name not in store.types})
+    return store
 
 
 def _storages(reader: Reader) -> list[Any]:
