@@ -106,7 +106,8 @@ class SequenceTracker:
         if newer > 0 or follows:
             self._begin(sequence, stamp, Order.RESTARTED)
             return Arrival(Order.RESTARTED, dropped=int(follows))
-        self._candidate = (sequence + 1) % NUMBERS
+        # What may be late begins no new count: its repeated successor would seem to go on with it.
+        self._candidate = None if late else (sequence + 1) % NUMBERS
         if sequence in self._seen or not late:
             return Arrival(Order.REPEATED)
         self._seen.append(sequence)

@@ -163,3 +163,8 @@ def test_one_absurd_message_does_not_end_the_stream(stream, sequence, ahead):
     assert sum(arrival.order.is_news for arrival in arrivals) >= 9
     assert orders(arrivals[2:]) == ['next'] * 8
     assert lost(arrivals) == 0
+
+
+def test_the_newest_repeated_after_the_one_before_it_is_no_new_count(stream):
+    arrivals = Edge(stream).send_all([0, 2, 1, 2, 3])
+    assert orders(arrivals) == ['first', 'next', 'late', 'repeated', 'next']
