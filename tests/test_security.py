@@ -136,6 +136,8 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
         if Trigger is None:
             # Offered only where std_srvs is installed.
             granted -= {Right('reply', f'{NAMESPACE}/msfc_edge/request_keyframe')}
+    if Trigger is None:
+        granted -= {Right('reply', f'{NAMESPACE}/{package}/enable')}
     if package == 'msfc_cloud' and Detection2DArray is None:
         # Published only where vision_msgs is installed.
         granted -= {Right('publish', f'{NAMESPACE}/detections')}
