@@ -2,11 +2,11 @@
 
 import sys
 
+from msfc import model_file
 from msfc_cloud.cloud_node import CloudNode
-from msfc_ros import model_parameters
 from msfc_ros.node import run
 
-load_model = model_parameters.load_model
+load_model = model_file.load_model
 
 
 def load_when_told(*args, **kwargs):
@@ -16,5 +16,5 @@ def load_when_told(*args, **kwargs):
     return load_model(*args, **kwargs)
 
 
-model_parameters.load_model = load_when_told
+model_file.load_model = load_when_told
 sys.exit(run(CloudNode))
