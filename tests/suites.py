@@ -13,7 +13,10 @@ import pytest
 
 PATTERNS = {
     'dds': ['tests/test_pair.py::*'],
-    'faults': ['tests/test_faults.py::*', 'tests/test_link_loop.py::*'],
+    'faults': [
+        'tests/test_faults.py::*', 'tests/test_link_loop.py::*',
+        'tests/test_demo.py::test_link_between_namespaces*',
+    ],
     'netem': ['tests/test_faults.py::test_slow_link*'],
     'h264': ['*/test_image_codecs.py::*[[]H.264*'],
     'h265': ['*/test_image_codecs.py::*[[]H.265*'],
