@@ -202,7 +202,7 @@ sources() {
     cd "$ROOT"
     find src launch -type f -not -regex 'src/\([^/]*\)/\1/.*' -not -path 'src/msfc_core/msfc/*' \
         -not -path '*/test/*' -not -path '*/__pycache__/*' | LC_ALL=C sort
-    find src launch colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg \
+    find src launch colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg -o -name pyproject.toml \
         -o -name CMakeLists.txt -o -name '*.msg' -o -name colcon.meta \) -print0 |
         LC_ALL=C sort -z | xargs -0 tail -n +1
 }
