@@ -28,8 +28,8 @@ KEYS = {
     'numpy': 'python3-numpy',
     'pytest': 'python3-pytest',
     'rich': 'python3-rich',
-    'torch': 'python3-torch',
-    'torchvision': 'python3-torchvision',
+    'torch': 'python3-pytorch-pip',
+    'torchvision': 'python3-torchvision-pip',
     'typer': 'python3-typer',
     'yaml': 'python3-yaml',
 }
