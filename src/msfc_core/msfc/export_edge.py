@@ -235,8 +235,10 @@ def write_onnx(model: SplitModel, path: Path, divisibility: int) -> None:
 def _onnx_to_openvino(path: Path, bundle: EdgeBundle) -> None:
     import openvino
 
+    from msfc.pipeline.openvino_graph import shared_core
+
     graph = bundle.folder / GRAPH_FILES['openvino'][0]
-    model = openvino.Core().read_model(path)
+    model = shared_core().read_model(path)
     openvino.save_model(model, graph, compress_to_fp16=bundle.precision != 'fp32')
     path.unlink()
 

@@ -486,3 +486,29 @@ def test_the_tables_of_a_bundle_are_the_model_s(
     expected = codec.coder_arrays()
     assert arrays.keys() == expected.keys()
     assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)
+
+
+RELOADED = """
+import gc, os, signal, sys
+from pathlib import Path
+from msfc.edge_bundle import read_bundle
+from msfc.pipeline.graph_network import open_graph
+
+bundle = read_bundle(Path(sys.argv[1]))
+graphs = [open_graph(bundle, 'openvino') for _ in range(2)]
+while graphs:
+    graphs.pop(0)
+    gc.collect()
+signal.signal(signal.SIGINT, lambda number, frame: print('handled'))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_signals_reach_a_process_that_loaded_graphs_in_openvino(
+    bundles: dict[tuple[str, str], Path],
+) -> None:
+    run = subprocess.run(
+        [sys.executable, '-c', RELOADED, str(bundles['msfc', 'openvino'])],
+        stdout=subprocess.PIPE, text=True, timeout=100,
+    )
+    assert (run.returncode, run.stdout) == (0, 'handled\n')

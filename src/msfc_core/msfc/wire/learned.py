@@ -286,7 +286,7 @@ class LearnedCoder(PayloadCoder):
         context, cells = network.begin(hyper, rate, size), board(*size).cells
         known = np.empty((size[0] * size[1], self._channels), np.int32)
         for step in range(2 * len(network.slices)):
-            means, index = network.predict(step, context.sums[step % 2])
+            means, index = network.predict(step, context)
             move = None
             if guide is not None:
                 move = guide.move(step, means, index)
