@@ -77,9 +77,9 @@ def test_symbols_beyond_their_tables_and_beyond_all_are_written() -> None:
 
 # Whoever changes these changes the wire format: old and new ends no longer understand each other.
 GOLDEN = {
-    0: '69a40cf7a0dadbde',
-    3: '3dc0ffeddf56a212',
-    7: '1848b546159f26c3',
+    0: '7b0679e5427280d5',
+    3: '56a2ca50aa19ec4c',
+    7: 'e3aeaafb2fdfa47c',
 }
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 CODING_LEARNED = 1
 """The number of this coding in packets."""
 
-LEAST_SCALE, GREATEST_SCALE = 0.05, 64.0
+LEAST_SCALE, GREATEST_SCALE = 0.11, 64.0
 """Standard deviations of scale 0 and of the last one, in steps of the rounding."""
 
 MAX_REACH = 255

@@ -38,7 +38,6 @@ SCALE_STEPS = 8
 """Steps of the scale's index per unit of the network's output."""
 
 LOG_STEP = math.log(GREATEST_SCALE / LEAST_SCALE) / (SCALES - 1)
-LEAST_PROBABILITY = 2.0**-20
 
 
 def pass_through(value: Tensor, rounded: Tensor) -> Tensor:
@@ -147,11 +146,15 @@ def scale_of(index: Tensor) -> Tensor:
 
 
 def gaussian_bits(value: Tensor, scale: Tensor) -> Tensor:
-    """Return the bits of the unit interval around ``value`` under a Gaussian of mean 0."""
+    """Return the bits of the unit interval around ``value`` under a Gaussian of mean 0.
+
+    In logarithms, so that surprises have a gradient: without it nothing would keep scales from
+    shrinking until every symbol is one.
+    """
     value = value.abs()
-    upper = torch.special.ndtr((0.5 - value) / scale)
-    lower = torch.special.ndtr((-0.5 - value) / scale)
-    return -torch.log2((upper - lower).clamp_min(LEAST_PROBABILITY))
+    upper = torch.special.log_ndtr((0.5 - value) / scale)
+    lower = torch.special.log_ndtr((-0.5 - value) / scale)
+    return -(upper + torch.log1p(-(lower - upper).exp())) / math.log(2)
 
 
 def checkerboard(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -210,7 +213,7 @@ class EntropyModel(nn.Module):
         self.rate_hyper = nn.Parameter(torch.zeros(config.rates, width))
         self.rate_context = nn.Parameter(torch.zeros(config.rates, slices * context))
         self.hyper_mean = nn.Parameter(torch.zeros(config.rates, config.hyper_channels))
-        self.hyper_scale = nn.Parameter(torch.full((config.rates, config.hyper_channels), 3.3))
+        self.hyper_scale = nn.Parameter(torch.full((config.rates, config.hyper_channels), 2.7))
         passes = [count for count in config.slices for _ in range(2)]
         self.hidden = nn.ModuleList(
             FixedConv(context, hidden, 1, TOP_ACTIVATION) for _ in passes
@@ -238,7 +241,7 @@ class EntropyModel(nn.Module):
             assert isinstance(layer, FixedConv)
             layer.weight.mul_(0.3)
             layer.bias[:count] = 0.0
-            layer.bias[count:] = 3.3  # a scale of about 1
+            layer.bias[count:] = 2.7  # a scale of about 1
 
     def set_key_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over tables for coding against key frames, all of them or none."""
@@ -322,14 +325,17 @@ class EntropyModel(nn.Module):
         for k, part in enumerate(code.split(self.config.slices, 1)):
             context, contexts = contexts[:, :width], contexts[:, width:]
             mean_even, index_even = self.prediction(2 * k, context)
-            rounded_even = pass_through(part - mean_even, (part - mean_even).round()) + mean_even
+            whole = (part - mean_even).round() * (index_even > 0)
+            rounded_even = pass_through(part - mean_even, whole) + mean_even
             update = self.update[k](seen_value(rounded_even * even))
             mean_odd, index_odd = self.prediction(2 * k + 1, context + update[:, :width])
             mean_k = mean_even * even + mean_odd * (1 - even)
-            scale = scale_of(index_even * even + index_odd * (1 - even))
+            index_k = index_even * even + index_odd * (1 - even)
+            scale = scale_of(index_k)
             centred = part - mean_k
             whole = pass_through(centred, centred.round())
-            value = whole + mean_k
+            # At index 0 nothing is written, but the bits teach the scale of what is lost.
+            value = pass_through(centred, whole * (index_k > 0)) + mean_k
             if k + 1 < len(self.config.slices):
                 contexts = contexts + self.update[k](seen_value(value))[:, width:]
             noise = torch.rand_like(centred) - 0.5
