@@ -231,3 +231,51 @@ def test_overlap_of_masks():
     np.testing.assert_allclose(tracking.overlaps(one, other), [[1 / 3], [1 / 3]])
     assert tracking.overlaps(one, other[:0]).shape == (2, 0)
     assert tracking.overlaps(other[:0].reshape(0), one).shape == (0, 2)
+
+
+def test_the_table_of_edge_backends():
+    backends = load('edge_backends')
+    eager = backends.Way('torch', 'fp32', 'model', [90, 100, 400], [80, 100, 120])
+    eager.figures = {'peak_mb': 600, 'box_map': 60.0, 'mask_map': 50.0}
+    other = backends.Way('openvino', 'int8', 'bundle', [50, 60, 61], [30, 40, 50])
+    other.figures = {
+        'peak_mb': 180, 'box_map': 59.8, 'mask_map': 49.6, 'restart_seconds': 0.9,
+        'message_bytes': 1404.2,
+    }
+    rows = backends.summarise([eager, other])
+    assert rows[1]['ms'] == 60
+    assert (rows[1]['ms_ratio'], rows[1]['cpu_ms_ratio'], rows[1]['peak_mb_ratio']) == (
+        0.6, 0.4, 0.3,
+    )
+    lines = backends.markdown(rows).splitlines()
+    assert lines[2] == (
+        '| torch | fp32 | 100.0 | 1.00 | 100.0 | 1.00 | 600 | 1.00 |  |  | 60.0 (+0.0) '
+        '| 50.0 (+0.0) |'
+    )
+    assert lines[3] == (
+        '| openvino | int8 | 60.0 | 0.60 | 40.0 | 0.40 | 180 | 0.30 | 0.90 | 1404 | 59.8 (-0.2) '
+        '| 49.6 (-0.4) |'
+    )
+    assert len({line.count('|') for line in lines}) == 1
+    (verdict,) = backends.verdicts(rows)
+    assert 'of eager met, at most 0.3 points of mAP NOT met, 1 s to the first frame met' in verdict
+
+
+def test_an_edge_in_a_process_of_its_own(model_directory, tmp_path):
+    backends = load('edge_backends')
+    np.save(tmp_path / 'frames.npy', np.zeros((2, 48, 64, 3), np.uint8))
+    way = backends.Way('torch', 'fp32', str(model_directory))
+    with backends.Worker(way, 1, tmp_path / 'frames.npy') as worker:
+        worker.start()
+        worker.encode(0, counts=False)
+        worker.encode(1, counts=True)
+        worker.finish()
+    assert len(way.times) == len(way.cpu_times) == 1
+    assert way.times[0] > 0
+    assert way.figures['peak_mb'] > 100
+    lost = backends.Way('torch', 'fp32', str(tmp_path))
+    with (
+        backends.Worker(lost, 1, tmp_path / 'frames.npy') as worker,
+        pytest.raises(ValueError, match='process of torch:fp32 ended'),
+    ):
+        worker.start()

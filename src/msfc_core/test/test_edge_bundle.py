@@ -426,8 +426,8 @@ def test_a_graph_that_differs_is_not_written(
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     right = exporting.write_graph
 
-    def wrong(model: SplitModel, bundle: EdgeBundle) -> None:
-        right(other_weights('learned'), bundle)
+    def wrong(model: SplitModel, bundle: EdgeBundle, *others: Any) -> None:
+        right(other_weights('learned'), bundle, *others)
 
     monkeypatch.setattr(exporting, 'write_graph', wrong)
     with pytest.raises(ValueError, match=r'gives other codes than PyTorch: ONNX Runtime'):
@@ -450,7 +450,7 @@ def test_what_cannot_be_exported(
 ) -> None:
     with pytest.raises(ValueError, match='has a model in it: choose another'):
         export_edge(str(models['msfc']), models['msfc'])
-    with pytest.raises(ValueError, match=r'format onnx has precision fp32, fp16, not .bf16'):
+    with pytest.raises(ValueError, match=r'format onnx has precision fp32, fp16, int8, not .bf16'):
         export_edge(str(models['msfc']), tmp_path / 'out', 'onnx', 'bf16')
     monkeypatch.setattr(exporting, 'load_model', lambda source: tiny_model())
     with pytest.raises(ValueError, match='TinyDetector does not say'):

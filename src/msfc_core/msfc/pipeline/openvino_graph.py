@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from msfc.edge_bundle import BundleError, EdgeBundle
 from msfc.preprocessing import Pixels
 
-HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}
-"""OpenVINO's names of precisions. One that a processor does not have it replaces by float32."""
+HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'f32'}
+"""OpenVINO's names of precisions, in ``int8`` of what is left in floating point. One that a
+processor does not have it replaces by float32."""
 
 
 @cache
