@@ -75,10 +75,10 @@ class DepthNode(ManagedNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('msfc_depth', 'locating', **kwargs)
-        self._parameters = DepthParameters(self)
+        self._settings = DepthParameters(self)
         self._switch = EnableSwitch(self, 'nothing is located and published')
-        self._target = TargetFrame(self, self._parameters.target_frame)
-        self._store = DepthStore(self._parameters.history)
+        self._target = TargetFrame(self, self._settings.target_frame)
+        self._store = DepthStore(self._settings.history)
         self._rays = RayTable()
         self._info: CameraInfo | None = None
         self._out: dict[str, Any] = {}
@@ -94,7 +94,7 @@ class DepthNode(ManagedNode):
         """Create the publishers."""
         self._target.begin()
         self._out = {
-            name: self.publisher(kind, name, self._parameters.output_qos)
+            name: self.publisher(kind, name, self._settings.output_qos)
             for name, kind in OUTPUTS.items()
         }
         self.facts['target_frame'] = self._target.name or "the camera's"
@@ -163,7 +163,7 @@ class DepthNode(ManagedNode):
         self._forget()
 
     def _subscribe_inputs(self) -> None:
-        wanted = self._parameters
+        wanted = self._settings
         qos = wanted.depth_qos
         self._inputs = [
             self.subscribe(CameraInfo, wanted.camera_info_topic, qos, self._calibrate),
@@ -238,15 +238,15 @@ class DepthNode(ManagedNode):
             raise DepthError('unstamped', 'instances without a stamp have no depth image')
         info = self._info
         if info is None:
-            topic = self.resolve_topic_name(self._parameters.camera_info_topic)
+            topic = self.resolve_topic_name(self._settings.camera_info_topic)
             raise DepthError('no_camera_info', f"no calibration has come on '{topic}' yet")
         stamp = nanoseconds(message.header)
         nearest = self._store.nearest(stamp)
         if nearest is None:
-            topic = self.resolve_topic_name(self._parameters.depth_topic)
+            topic = self.resolve_topic_name(self._settings.depth_topic)
             raise DepthError('no_depth', f"no depth image has come on '{topic}' yet")
         image, difference = nearest
-        allowed = self._parameters.max_stamp_difference
+        allowed = self._settings.max_stamp_difference
         if abs(difference) * 1e-9 > allowed:
             raise DepthError('no_depth', self._too_far(stamp, difference * 1e-9, allowed))
         self.statistics.sample('stamp_difference_ms', difference * 1e-6)
@@ -264,7 +264,7 @@ class DepthNode(ManagedNode):
             kept = (span[1] - span[0]) * 1e-9
             return (
                 f'{words}. Results come later than the {kept:.3g} s of depth images that are '
-                f'kept: set history to more than {self._parameters.history}'
+                f'kept: set history to more than {self._settings.history}'
             )
         return f"{words}. Do camera and depth have one clock, and is the depth camera's rate high?"
 
@@ -294,19 +294,19 @@ class DepthNode(ManagedNode):
             depth,
             rays,
             crops,
-            self._parameters.points,
-            self._parameters.up(in_target=bool(self._target.name)),
-            self._parameters.trim,
+            self._settings.points,
+            self._settings.up(in_target=bool(self._target.name)),
+            self._settings.trim,
             transform,
         )
         return [Found(message.instances[place.index], place) for place in places]
 
     def _publish(self, found: Sequence[Found], header: Header) -> None:
         """Publish what was found, in all forms that somebody listens to."""
-        parameters = self._parameters
+        settings = self._settings
         makers: dict[str, Callable[[], Any]] = {
-            'object_markers': lambda: markers_message(found, header, parameters.marker_lifetime),
-            'object_points': lambda: points_message(found, header, parameters.max_points),
+            'object_markers': lambda: markers_message(found, header, settings.marker_lifetime),
+            'object_points': lambda: points_message(found, header, settings.max_points),
             'detections_3d': lambda: detections_message(found, header),
         }
         for name, publisher in self._out.items():
