@@ -34,8 +34,7 @@ def frame_of(shot, number):
     return optical_frame(shot.camera(number, SHOT))
 
 
-@pytest.mark.parametrize('depth', ['16UC1', '32FC1'])
-def test_centres_and_sizes_against_the_scene(probe, start_node, shot, depth):
+def test_centres_and_sizes_against_the_scene(probe, start_node, shot):
     from msfc.simulation.truth import UP, object_boxes
 
     up = (frame_of(shot, 0).rotation @ UP).tolist()
@@ -46,7 +45,7 @@ def test_centres_and_sizes_against_the_scene(probe, start_node, shot, depth):
     probe.wait(lambda: all(map(probe.node.count_subscribers, topics)), 'the depth node')
     images = probe.listen(Image, 'image_raw', 20)
     truths = probe.listen(InstanceArray, 'ground_truth', 20)
-    start_node('msfc_sim', 'camera_node', depth=depth, seed=SEED, rate=4.0, frames=5, **SIZE)
+    start_node('msfc_sim', 'camera_node', depth='16UC1', seed=SEED, rate=4.0, frames=5, **SIZE)
     probe.wait(lambda: len(images) == 5, 'five images')
     probe.wait(lambda: points and markers, 'objects')
     probe.spin(1.0)
