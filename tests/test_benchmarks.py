@@ -130,7 +130,8 @@ def test_what_a_message_of_some_bytes_is_worth():
 
 def link_run(link, late=1.0, **conditions):
     """Return a run of messages of 1,404 bytes, each ``late`` times the delay of an idle link."""
-    run = link.Run(conditions.get('loss', 0.0), conditions.get('tcp', False), True, on_link=True)
+    loss, tcp = conditions.get('loss', 0.0), conditions.get('tcp', False)
+    run = link.Run(loss, tcp, fair=False, loop=True, on_link=True)
     for tenth in range(800):
         at = tenth / 10
         rate = [bits for begin, bits in run.scenario.rates if begin <= at][-1]
@@ -154,15 +155,21 @@ def test_figures_of_a_link_are_those_after_it_has_settled():
     assert second['p50_ms'] == pytest.approx(1e3 * 1.2 * (0.02 + 8 * 1616 / 200e3))
 
 
-def test_a_run_in_which_a_queue_stood_is_an_outlier():
+def test_shares_are_those_of_messages_after_all_have_settled():
     link = load('link')
-    assert not link.misses_goal(link_run(link, 1.4))
-    assert link.misses_goal(link_run(link, 1.6))
-    # That queue is TCP's.
-    assert not link.misses_goal(link_run(link, 1.6, tcp=True))
-    silent = link_run(link)
-    silent.messages = [one for one in silent.messages if one[0] < 20]
-    assert link.misses_goal(silent)
+    sharing = link.Sharing(1e6, 0.0, settled=10.0, end=20.0, on_link=True)
+    # Of 764 and 1,404 bytes; the second of twice the weight, half a part too few of the fourth.
+    for size, each in ((911, 0.2), (1616, 0.2), (911, 0.2), (911, 0.4)):
+        times = [each * number for number in range(round(20.0 / each))]
+        sharing.edges.append([(at, size, 0.1 if at >= 10.0 else None) for at in times])
+    row = link.summarise_sharing(sharing)
+    parts = [row[f'edge_{n}_weight_{w}'] for n, w in ((1, 1), (2, 2), (3, 1), (4, 1))]
+    whole = 5 * 764 * 2.5 + 5 * 1404
+    assert parts == pytest.approx(
+        [5 * value / whole for value in (5 * 764, 5 * 1404 / 2, 5 * 764, 2.5 * 764)]
+    )
+    assert row['p50_ms'] == pytest.approx(100.0)
+    assert row['longest_gap_ms'] == pytest.approx(400.0)
 
 
 def test_runs_are_told_by_the_second():
