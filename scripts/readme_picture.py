@@ -2,7 +2,7 @@
 
 Usage, after ``source scripts/env.sh``::
 
-    python scripts/readme_picture.py [--model tabletop_learned] [--rate 5] [--output FILE]
+    python scripts/readme_picture.py [--model tabletop] [--rate 5] [--output FILE]
 
 The right half is drawn from packets alone, on a dark canvas, as the cloud node draws its overlay.
 """
@@ -71,7 +71,7 @@ def frames(model_name: str, rate: int | None) -> list[Image.Image]:
 def main() -> None:
     """Read the command line, write the picture and say how large it is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument('--model', default='tabletop_learned')
+    parser.add_argument('--model', default='tabletop')
     parser.add_argument('--rate', type=int)
     parser.add_argument('--output', type=Path, default=OUTPUT)
     given = parser.parse_args()

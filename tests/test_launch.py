@@ -123,6 +123,7 @@ def test_arguments():
         assert NAV2_ARGUMENTS | {'enclaves', 'model', 'device'} <= set(arguments)
         assert all(arguments.values())
     assert {'image_topic', 'image_transport'} <= set(edge)
+    assert {'use_depth', 'depth_topic', 'camera_info_topic', 'target_frame'} <= set(edge)
     assert {'cameras', 'overlay_image_topic'} <= set(cloud)
     assert {'camera', 'use_rviz', *edge, *cloud} == set(bringup)
 
@@ -151,6 +152,10 @@ def test_enclave(parent, arguments):
         (
             {'camera': 'clip', 'image_transport': 'compressed'},
             'camera:=clip gives raw images only',
+        ),
+        (
+            {'camera': 'clip', 'use_depth': 'true'},
+            'camera:=clip gives no depth images: choose camera:=live',
         ),
         ({'max_message_bytes': 'few'}, 'max_message_bytes:=few is not a whole number'),
     ],

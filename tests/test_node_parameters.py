@@ -10,6 +10,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 import yaml
 
 from msfc_cloud.cloud_node import CloudNode
+from msfc_depth.depth_node import DepthNode
 from msfc_edge.edge_node import EdgeNode
 from msfc_sim.camera_node import CameraNode
 from msfc_sim.clip_player import ClipPlayer
@@ -19,11 +20,12 @@ ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / 'launch' / 'config'
 
 CHANGEABLE = (
-    'adaptive', 'burst', 'classes', 'key_interval', 'link_budget', 'max_age',
-    'max_instances', 'max_message_bytes', 'max_rate', 'min_area', 'overlay', 'rate',
-    'score_threshold',
-    'target_bitrate', 'track.enabled', 'track.high_score', 'track.low_score', 'track.max_age',
-    'track.min_hits', 'track.min_iou', 'track.new_score',
+    'adaptive', 'burst', 'classes', 'depth_gap', 'erode', 'key_interval', 'link_budget',
+    'marker_lifetime', 'max_age', 'max_depth', 'max_instances', 'max_message_bytes', 'max_points',
+    'max_rate', 'max_stamp_difference', 'min_area', 'min_depth', 'min_points', 'overlay', 'rate',
+    'score_threshold', 'target_bitrate', 'track.enabled', 'track.high_score',
+    'track.low_score', 'track.max_age', 'track.min_hits', 'track.min_iou', 'track.new_score',
+    'trim', 'vertical',
 )  # fmt: skip
 
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
@@ -59,6 +61,7 @@ def own_parameters(node_type):
         ('edge.yaml', [EdgeNode]),
         ('cloud.yaml', [CloudNode]),
         ('camera.yaml', [CameraNode, ClipPlayer]),
+        ('depth.yaml', [DepthNode]),
     ],
 )
 def test_file_has_all_parameters_with_their_defaults(file, node_types):
@@ -85,7 +88,7 @@ def test_reference_has_all_parameters_and_no_others(name, node_type):
     assert live == declared & set(CHANGEABLE)
 
 
-@pytest.mark.parametrize('node_type', [EdgeNode, CloudNode, CameraNode, ClipPlayer])
+@pytest.mark.parametrize('node_type', [EdgeNode, CloudNode, DepthNode, CameraNode, ClipPlayer])
 def test_parameters_are_described_and_ranged(node_type):
     for name, (descriptor, value) in own_parameters(node_type).items():
         assert descriptor.description.endswith('.'), name

@@ -28,6 +28,7 @@ KEYS = {
     'numpy': 'python3-numpy',
     'pytest': 'python3-pytest',
     'rich': 'python3-rich',
+    'tf2_ros': 'tf2_ros_py',
     'torch': 'python3-pytorch-pip',
     'torchvision': 'python3-torchvision-pip',
     'typer': 'python3-typer',
@@ -56,7 +57,7 @@ OPTIONAL = {'detectron2', 'omegaconf'}
 """Modules that scripts/setup.sh installs on request."""
 
 STARTED = {
-    'msfc': {'msfc_cloud', 'msfc_edge', 'msfc_sim', 'ros2launch', 'rviz2'},
+    'msfc': {'msfc_cloud', 'msfc_depth', 'msfc_edge', 'msfc_sim', 'ros2launch', 'rviz2'},
     'msfc_demo': {'msfc', 'msfc_cloud', 'msfc_edge', 'msfc_sim'},
     'msfc_msgs': {'rosidl_default_runtime', 'std_msgs'},
 }
@@ -144,7 +145,7 @@ def test_no_package_needs_itself():
     }
     order = list(TopologicalSorter(graph).static_order())
     assert order.index('msfc') > max(
-        order.index(p) for p in ('msfc_edge', 'msfc_cloud', 'msfc_sim')
+        order.index(p) for p in ('msfc_edge', 'msfc_cloud', 'msfc_depth', 'msfc_sim')
     )
 
 

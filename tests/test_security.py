@@ -15,6 +15,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from msfc_msgs.msg import InstanceArray
 from rclpy.utilities import get_rmw_implementation_identifier
+from visualization_msgs.msg import MarkerArray
 
 from msfc_cloud.detections import Detection2DArray
 from msfc_edge.keys import Trigger
@@ -26,6 +27,7 @@ NAMESPACE = '/robot1'
 NODES = {
     'msfc_edge': ('msfc_edge', 'edge_node'),
     'msfc_cloud': ('msfc_cloud', 'cloud_node'),
+    'msfc_depth': ('msfc_depth', 'depth_node'),
     'msfc_sim': ('clip_player', 'clip_player'),
 }
 """Name of the node and its executable, by package."""
@@ -47,7 +49,7 @@ NOT_BUILT = (
 
 def test_nodes_of_the_pair_have_an_enclave_each():
     assert {enclave for enclave, _ in rights(policy_text())} == {
-        '/msfc_edge', '/msfc_cloud', '/msfc_sim', '/msfc_viewer', '/msfc_operator',
+        '/msfc_edge', '/msfc_cloud', '/msfc_depth', '/msfc_sim', '/msfc_viewer', '/msfc_operator',
     }  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def test_only_the_operator_requests():
     served = {
         name
         for (enclave, _), granted in rights(policy_text()).items()
-        if enclave in ('/msfc_edge', '/msfc_cloud')
+        if enclave in ('/msfc_edge', '/msfc_cloud', '/msfc_depth')
         for action, name in granted
         if action == 'reply' and not name.endswith('/get_type_description')
     }
@@ -104,7 +106,9 @@ def test_both_cameras_have_the_same_rights():
         {Right(action, name.replace(node, 'NODE')) for action, name in of_node['/msfc_sim', node]}
         for node in ('clip_player', 'camera_node')
     )
-    assert clip == live
+    depth = {Right('publish', f'/depth/{name}') for name in ('image', 'camera_info')}
+    assert clip == live - depth
+    assert depth <= live
 
 
 def test_another_namespace():
@@ -128,7 +132,7 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
     if package == 'msfc_sim':
         # Only then it reads what came of the last frame.
         parameters['rate'] = 0.0
-    else:
+    elif package != 'msfc_depth':
         parameters['model'] = model_directory
     if package == 'msfc_edge':
         # Only then it reads what the cloud reports.
@@ -138,9 +142,12 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
             granted -= {Right('reply', f'{NAMESPACE}/msfc_edge/request_keyframe')}
     if Trigger is None:
         granted -= {Right('reply', f'{NAMESPACE}/{package}/enable')}
-    if package == 'msfc_cloud' and Detection2DArray is None:
+    if Detection2DArray is None:
         # Published only where vision_msgs is installed.
-        granted -= {Right('publish', f'{NAMESPACE}/detections')}
+        granted -= {Right('publish', f'{NAMESPACE}/{n}') for n in ('detections', 'detections_3d')}
+    if package == 'msfc_depth':
+        # Only then it subscribes.
+        probe.listen(MarkerArray, f'{NAMESPACE}/object_markers')
     start_node(package, executable, '--ros-args', '-r', f'__ns:={NAMESPACE}', **parameters)
     there = (node, NAMESPACE)
     probe.wait(lambda: there in probe.node.get_node_names_and_namespaces(), f'node {node}')
@@ -251,6 +258,8 @@ def start_pair(start_node, model_directory):
 
     def start():
         for package, (_, executable) in NODES.items():
+            if package == 'msfc_depth':
+                continue
             parameters = {'rate': 2.0} if package == 'msfc_sim' else {'model': model_directory}
             start_node(package, executable, '--ros-args', '-e', f'/{package}', **parameters)
 

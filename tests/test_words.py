@@ -112,6 +112,7 @@ def test_no_line_for_a_frame_otherwise(probe, start_edge):
 EXECUTABLES = [
     ('msfc_edge', 'edge_node'),
     ('msfc_cloud', 'cloud_node'),
+    ('msfc_depth', 'depth_node'),
     ('msfc_sim', 'camera_node'),
     ('msfc_sim', 'clip_player'),
     ('msfc_sim', 'record_clip'),

@@ -62,13 +62,25 @@ CLOUD = {
 }
 """Arguments of the cloud side."""
 
+DEPTH = {
+    'use_depth': 'Put objects into metres by a depth image, with msfc_depth: true or false.',
+    'depth_topic': 'Topic of the depth images, registered to the camera; empty: as in the '
+    'parameter files.',
+    'camera_info_topic': 'Topic of the calibration of the depth images; empty: as in the '
+    'parameter files.',
+    'target_frame': "Frame of the objects in metres, by tf2; empty: the camera's.",
+}
+"""Arguments of what puts objects into metres, on the robot."""
+
 BRINGUP = {
     'camera': 'Camera to start as well: none, clip (a recorded clip) or live (the simulator).',
     'use_rviz': 'Start rviz2: true or false.',
 }
 """Arguments of the launch file that starts all on one machine."""
 
-DEFAULTS = {'use_respawn': 'false', 'camera': 'none', 'use_rviz': 'false'}
+DEFAULTS = {
+    'use_respawn': 'false', 'use_depth': 'false', 'camera': 'none', 'use_rviz': 'false'
+}  # fmt: skip
 """Values of arguments that are not given, where that is no empty text."""
 
 

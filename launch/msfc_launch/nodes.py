@@ -27,6 +27,17 @@ CLOUD_NODE = Program(
     lists=('cameras',),
 )
 
+DEPTH_NODE = Program(
+    'msfc_depth',
+    'depth_node',
+    'msfc_depth',
+    ('config/depth.yaml',),
+    texts=('depth_topic', 'camera_info_topic', 'target_frame'),
+)
+
+SIMULATED_DEPTH = '16UC1'
+"""Depth images of the simulated camera where depth is used."""
+
 CAMERAS = {'clip': 'clip_player', 'live': 'camera_node'}
 """Executables of the cameras without hardware, by the name that is asked for."""
 
@@ -44,14 +55,28 @@ def camera(context: LaunchContext) -> Program | None:
         raise LaunchError(
             f'camera:={kind} gives raw images only: leave out image_transport:=compressed'
         )
+    if kind != 'live' and flag(context, 'use_depth'):
+        raise LaunchError(
+            f'camera:={kind} gives no depth images: choose camera:=live, or leave out use_depth'
+        )
     executable = CAMERAS[kind]
     return Program(
         'msfc_sim',
         executable,
         executable,
         ('config/camera.yaml',),
-        remappings=_image_remapping(context),
+        remappings=_camera_remappings(context),
+        fixed=(('depth', SIMULATED_DEPTH),) if flag(context, 'use_depth') else (),
     )
+
+
+def depth(context: LaunchContext) -> Program | None:
+    """Return what puts objects into metres, if it was asked for.
+
+    Raises:
+        LaunchError: ``use_depth`` is neither true nor false.
+    """
+    return DEPTH_NODE if flag(context, 'use_depth') else None
 
 
 def rviz(context: LaunchContext) -> Program | None:
@@ -73,6 +98,13 @@ def rviz(context: LaunchContext) -> Program | None:
         managed=False,
         remedy='install it (Ubuntu: apt-get install ros-jazzy-rviz2), or leave out use_rviz',
     )
+
+
+def _camera_remappings(context: LaunchContext) -> tuple[tuple[str, str], ...]:
+    """Return where a camera of ours publishes what the nodes are told to take elsewhere."""
+    topics = {'depth_topic': 'depth/image', 'camera_info_topic': 'depth/camera_info'}
+    moved = ((own, text(context, name)) for name, own in topics.items())
+    return (*_image_remapping(context), *((own, topic) for own, topic in moved if topic))
 
 
 def _image_remapping(context: LaunchContext) -> tuple[tuple[str, str], ...]:

@@ -65,6 +65,7 @@ class Program:
         lists: launch arguments that set the parameter of their name, a list of texts.
         whole: launch arguments that set the parameter of their name, a whole number.
         numbers: launch arguments that set the parameter of their name, a number.
+        fixed: parameters, each with its value, that are so whatever the files say.
         options: of its command line.
         remappings: of its topics.
         managed: whether it has ``autostart``, enclaves, a log level and restarts; rviz2 has not.
@@ -79,6 +80,7 @@ class Program:
     lists: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, Any], ...] = ()
     options: tuple[str, ...] = ()
     remappings: tuple[tuple[str, str], ...] = ()
     managed: bool = True
@@ -212,6 +214,7 @@ class _Launch:
             **{name: items(context, name) for name in program.lists},
             **{name: number(context, name, int) for name in program.whole},
             **{name: number(context, name, float) for name in program.numbers},
+            **dict(program.fixed),
         }
         values = {name: value for name, value in values.items() if value not in (None, '', [])}
         if not values:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import msfc.geometry
 import msfc.link
 import msfc.wire
 
@@ -22,7 +23,10 @@ class NoTorch(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, NoTorch())
 """
 
-WIRE = [f'msfc.wire.{module.name}' for module in pkgutil.iter_modules(msfc.wire.__path__)]
+WIRE = ['msfc.wire'] + [
+    f'msfc.wire.{module.name}' for module in pkgutil.iter_modules(msfc.wire.__path__)
+]
+GEOMETRY = [f'msfc.geometry.{m.name}' for m in pkgutil.iter_modules(msfc.geometry.__path__)]
 EDGE = ['msfc.edge_bundle', 'msfc.preprocessing'] + [
     f'msfc.pipeline.{name}'
     for name in (
@@ -50,7 +54,7 @@ def test_the_wire_has_all_its_modules() -> None:
     assert {'msfc.wire.packet', 'msfc.wire.coder', 'msfc.wire.packed'} <= set(WIRE)
 
 
-@pytest.mark.parametrize('name', ['msfc', 'msfc.types', 'msfc.wire', *WIRE, *LINK, *EDGE])
+@pytest.mark.parametrize('name', ['msfc', 'msfc.types', *WIRE, *LINK, *GEOMETRY, *EDGE])
 def test_imports_without_torch(name: str) -> None:
     done = run_without_torch(f'import {name}')
     assert done.returncode == 0, done.stderr

@@ -176,7 +176,7 @@ class ManagedNode(BackgroundLifecycleNode):
         wanted: Callable[[], bool] = lambda: True,
         statistics: Statistics | None = None,
         count_lost: bool = False,
-    ) -> None:
+    ) -> Subscription:
         """Subscribe until deactivation; the latest message is worked on, older ones are dropped.
 
         Args:
@@ -190,6 +190,9 @@ class ManagedNode(BackgroundLifecycleNode):
             statistics: where the topic's messages are counted; by default those of the node.
             count_lost: count the messages as lost that their publisher's numbers tell of and that
                 did not come.
+
+        Returns:
+            The subscription, which :meth:`unsubscribe` can end before.
         """
         worker = self._worker
         assert worker is not None
@@ -215,6 +218,7 @@ class ManagedNode(BackgroundLifecycleNode):
                 self.debug(lambda: f'{stamp_text(message.header)} on {topic} replaces one')
 
         subscription = self._subscribe(message_type, topic, qos, received)
+        return subscription
 
     def subscribe(
         self, message_type: type, topic: str, qos: QoSProfile, callback: Callable[[Any], None]
@@ -233,7 +237,7 @@ class ManagedNode(BackgroundLifecycleNode):
         return self._subscribe(message_type, topic, qos, lambda message, info: callback(message))
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription of :meth:`subscribe`."""
+        """End a subscription of :meth:`subscribe` or :meth:`work_on_latest`."""
         with self._subscribing:
             self._subscriptions_active.remove(subscription)
             subscription.destroy()

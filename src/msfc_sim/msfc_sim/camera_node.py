@@ -1,8 +1,9 @@
 """A live simulated camera that moves over tabletops.
 
 Publishes ``image_raw`` (sensor_msgs/Image, bgr8), ``camera_info`` (sensor_msgs/CameraInfo) and
-``ground_truth`` (msfc_msgs/InstanceArray). Its scenes are of the split ``clip``, on which nothing
-is trained.
+``ground_truth`` (msfc_msgs/InstanceArray); with ``depth`` also ``depth/image`` (sensor_msgs/Image)
+and ``depth/camera_info``, registered to the camera. Its scenes are of the split ``clip``, on which
+nothing is trained.
 """
 
 from __future__ import annotations
@@ -14,13 +15,26 @@ from itertools import chain, count
 from typing import Any
 
 import cv2
+import numpy as np
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from msfc.missing import missing_in_words
 from msfc_ros.node import run
 from msfc_ros.parameters import declare
-from msfc_sim.messages import SCENE_IDS, camera_info_message, ground_truth_message
+from msfc_sim.messages import (
+    SCENE_IDS,
+    camera_info_message,
+    depth_message,
+    focal_length,
+    ground_truth_message,
+)
 from msfc_sim.streaming_camera import CameraFrame, StreamNode
+
+NO_DEPTH = 'none'
+
+DEPTHS = (NO_DEPTH, '16UC1', '32FC1')
+"""Values of the parameter ``depth``: none, or the encoding of the depth images."""
 
 
 class CameraNode(StreamNode):
@@ -63,6 +77,24 @@ class CameraNode(StreamNode):
             read_only=True,
         )
 
+        self._depth: str = declare(
+            self,
+            'depth',
+            NO_DEPTH,
+            "Depth images as well: 'none', '16UC1' (millimetres, 0 where there is none) or "
+            "'32FC1' (metres, NaN).",
+            choices=DEPTHS,
+            read_only=True,
+        )
+        self._depth_noise: bool = declare(
+            self,
+            'depth_noise',
+            True,
+            'Noise, holes and mixed edges in the depth images, as of a stereo camera.',
+            read_only=True,
+        )
+        self.has_depth = self._depth != NO_DEPTH
+
     def frames(self) -> Iterator[CameraFrame]:
         """Set up the first scene and return the frames of all.
 
@@ -90,7 +122,8 @@ class CameraNode(StreamNode):
         size = (self._height, self._width)
         for scene in count(self._seed):
             shot = Shot('clip', scene, self._width, self._height)
-            for frame in shot.frames(self._shot):
+            focal = focal_length(self._height, shot.fovy)
+            for number, frame in enumerate(shot.frames(self._shot, self.has_depth)):
                 header = Header()
                 first = (scene - self._seed) * SCENE_IDS
                 identities = [first + number for number in frame.identities]
@@ -100,7 +133,20 @@ class CameraNode(StreamNode):
                     ground_truth_message(
                         frame.labels, frame.masks, header, size, CLASS_NAMES, identities
                     ),
+                    self._depth_image(frame.depth, focal, (scene, number)),
                 )
+
+    def _depth_image(
+        self, depth: np.ndarray | None, focal: float, seed: tuple[int, int]
+    ) -> Image | None:
+        """Return a true depth image as the depth camera gives it, None if there is none."""
+        from msfc.simulation.depth_camera import DepthCamera
+
+        if depth is None:
+            return None
+        if self._depth_noise:
+            depth = DepthCamera().apply(depth, focal, np.random.default_rng(seed))
+        return depth_message(depth, self._depth)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import torch
 from msfc_msgs.msg import InstanceArray
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from msfc.geometry.depth import MILLIMETRES
 from msfc.types import Instances, Size
+from msfc_ros.image_to_message import image_to_message
 from msfc_ros.messages import instances_to_message
 
 SCENE_IDS = 100
@@ -63,7 +65,7 @@ def camera_info_message(header: Header, size: Size, fovy: float) -> CameraInfo:
         centres have whole coordinates, as in sensor_msgs/CameraInfo.
     """
     height, width = size
-    focal = float(0.5 * height / np.tan(np.deg2rad(fovy) / 2))
+    focal = focal_length(height, fovy)
     x, y = (width - 1) / 2, (height - 1) / 2
     return CameraInfo(
         header=header,
@@ -75,3 +77,28 @@ def camera_info_message(header: Header, size: Size, fovy: float) -> CameraInfo:
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0],
     )
+
+
+def focal_length(height: int, fovy: float) -> float:
+    """Return the focal length of an ideal camera in pixels.
+
+    Args:
+        height: of its image in pixels.
+        fovy: its vertical field of view in degrees.
+    """
+    return float(0.5 * height / np.tan(np.deg2rad(fovy) / 2))
+
+
+def depth_message(depth: np.ndarray, encoding: str) -> Image:
+    """Make a depth image, whose header is yet to be filled in.
+
+    Args:
+        depth: H x W in metres, NaN where there is none.
+        encoding: 32FC1 (metres, NaN) or 16UC1 (millimetres, 0), as REP 118 has them.
+    """
+    if encoding == '32FC1':
+        return image_to_message(depth.astype(np.float32), Header(), encoding)
+    millimetres = np.rint(np.nan_to_num(depth, nan=0.0) * MILLIMETRES)
+    # What 16 bits cannot tell was not measured.
+    millimetres[millimetres > np.iinfo(np.uint16).max] = 0
+    return image_to_message(millimetres.astype(np.uint16), Header(), encoding)

@@ -32,11 +32,13 @@ class CameraFrame:
         image: H x W x 3 uint8 BGR.
         camera_info: its calibration.
         ground_truth: its true instances.
+        depth: its depth image, where the camera has any.
     """
 
     image: np.ndarray
     camera_info: CameraInfo
     ground_truth: InstanceArray
+    depth: Image | None = None
 
 
 class StreamNode(ManagedNode):
@@ -46,7 +48,8 @@ class StreamNode(ManagedNode):
     instances of the last have come on ``instances``, so that each is seen through on a machine
     that is slower than the camera.
 
-    A camera implements :meth:`frames`.
+    A camera implements :meth:`frames`; one with depth says so by :attr:`has_depth`, and
+    ``depth/image`` and ``depth/camera_info`` are published as well.
 
     Args:
         name: default name of the node.
@@ -55,6 +58,9 @@ class StreamNode(ManagedNode):
 
     # What draws with OpenGL has to be opened and used in one thread.
     transitions_in_background = False
+
+    has_depth = False
+    """Whether its frames have depth."""
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, 'capturing', **kwargs)
@@ -131,6 +137,13 @@ class StreamNode(ManagedNode):
             'camera_info': self.publisher(CameraInfo, 'camera_info', self._truth_qos),
             'ground_truth': self.publisher(InstanceArray, 'ground_truth', self._truth_qos),
         }
+        if self.has_depth:
+            self._out |= {
+                'depth/image': self.publisher(Image, 'depth/image', self._image_qos),
+                'depth/camera_info': self.publisher(
+                    CameraInfo, 'depth/camera_info', self._truth_qos
+                ),
+            }
         self._timer = self.create_timer(
             1 / self._rate if self._rate else POLL_PERIOD,
             self._tick,
@@ -189,6 +202,10 @@ class StreamNode(ManagedNode):
             self._awaited = (header.stamp.sec, header.stamp.nanosec)
         frame.camera_info.header = header
         frame.ground_truth.header = header
+        if frame.depth is not None:
+            frame.depth.header = header
+            self._out['depth/camera_info'].publish(frame.camera_info)
+            self._out['depth/image'].publish(frame.depth)
         # The image last: who has got it has all that belongs to it.
         self._out['ground_truth'].publish(frame.ground_truth)
         self._out['camera_info'].publish(frame.camera_info)

@@ -157,11 +157,24 @@ class Shot:
         """The camera's vertical field of view in degrees."""
         return float(self.scene.model.vis.global_.fovy)
 
-    def frames(self, count: int) -> Iterator[Frame]:
-        """Film the arc in ``count`` frames, with fresh noise in each."""
+    def camera(self, number: int, count: int) -> mujoco.MjvCamera:
+        """Return the camera of a frame of ``count``, from 0."""
+        return self.arc.camera(number / max(count - 1, 1))
+
+    def frames(self, count: int, depth: bool = False) -> Iterator[Frame]:
+        """Film the arc in ``count`` frames, with fresh noise in each.
+
+        Args:
+            count: how many.
+            depth: whether to render the depth as well.
+        """
         with self.scene.renderer() as renderer:
             for k in range(count):
-                camera = self.arc.camera(k / max(count - 1, 1))
+                camera = self.camera(k, count)
                 image, bodies = self.scene.render(renderer, camera)
                 truth = self.scene.ground_truth(bodies)
-                yield Frame(self.camera_model.apply(image, self._rng), *truth)
+                yield Frame(
+                    self.camera_model.apply(image, self._rng),
+                    *truth,
+                    depth=self.scene.depth(renderer, camera) if depth else None,
+                )

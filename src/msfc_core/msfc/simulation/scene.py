@@ -56,12 +56,14 @@ class Frame:
         labels: class index of each visible object.
         masks: H x W bool per visible object, visible part only.
         identities: number of each visible object in its scene, from 1: the same in all views.
+        depth: H x W float32 true depth along the optical axis in metres, where it was asked for.
     """
 
     image: np.ndarray
     labels: list[int]
     masks: list[np.ndarray]
     identities: list[int]
+    depth: np.ndarray | None = None
 
 
 def scene_rng(split: str, index: int) -> np.random.Generator:
@@ -101,6 +103,7 @@ class TabletopScene:
 
     Attributes:
         labels: classes of the objects.
+        bodies: their bodies' ids in MuJoCo.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class TabletopScene:
         self._radii: list[float] = []
         self.model = self._build()
         self.data = mujoco.MjData(self.model)
-        self._body_ids = [
+        self.bodies: list[int] = [
             self.model.body(f'object{k}').id for k in range(len(self.labels))
         ]
         self.throw()
@@ -242,7 +245,7 @@ class TabletopScene:
 
     def object_positions(self) -> np.ndarray:
         """Return the objects' positions in metres, K x 3."""
-        return np.array([self.data.xpos[body] for body in self._body_ids])
+        return np.array([self.data.xpos[body] for body in self.bodies])
 
     def random_camera(self) -> mujoco.MjvCamera:
         """Frame an object as COCO frames its own: its size is drawn, not its place."""
@@ -301,6 +304,15 @@ class TabletopScene:
         bodies = np.where(is_geom, self.model.geom_bodyid[segmentation[..., 0]], -1)
         return image, bodies
 
+    def depth(self, renderer: mujoco.Renderer, camera: mujoco.MjvCamera) -> np.ndarray:
+        """Render the depth of a view along the optical axis in metres, H x W float32."""
+        renderer.enable_depth_rendering()
+        try:
+            renderer.update_scene(self.data, camera)
+            return np.array(renderer.render(), np.float32)
+        finally:
+            renderer.disable_depth_rendering()
+
     def ground_truth(
         self, bodies: np.ndarray
     ) -> tuple[list[int], list[np.ndarray], list[int]]:
@@ -308,7 +320,7 @@ class TabletopScene:
         labels: list[int] = []
         masks: list[np.ndarray] = []
         identities: list[int] = []
-        for number, (body, label) in enumerate(zip(self._body_ids, self.labels, strict=True), 1):
+        for number, (body, label) in enumerate(zip(self.bodies, self.labels, strict=True), 1):
             mask = bodies == body
             if mask.any():
                 labels.append(label)

@@ -1,0 +1,22 @@
+from setuptools import setup
+
+NAME = 'msfc_depth'
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='Objects in metres: instances and a depth image in, boxes and points out',
+    license='Apache-2.0',
+    maintainer='The MSFC developers',
+    maintainer_email='maintainers@msfc.invalid',
+    packages=[NAME],
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+    ],
+    install_requires=['setuptools'],
+    # What makes colcon test run pytest.
+    extras_require={'test': ['pytest']},
+    zip_safe=True,
+    entry_points={'console_scripts': ['depth_node = msfc_depth.main:main']},
+)
