@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 import learned_reference
 from msfc.codecs.base import build_codec, transmit
 from msfc.codecs.learned import LearnedCodec, LearnedConfig
+from msfc.codecs.learned.entropy import gaussian_bits, scale_index
 from msfc.model import SplitModel, is_decoder_tensor
 from msfc.model_file import ModelFileError, load_model, save_model
 from msfc.wire.key_tables import KEY_ARRAYS
@@ -316,3 +318,35 @@ def test_what_does_not_fit_is_refused() -> None:
         codec.synthesise(torch.zeros(1, 6, 11, 18), sizes)
     with pytest.raises(ValueError, match='rate 3 is not one of 0, 1, 2'):
         codec(pyramid, 3)
+
+
+@pytest.mark.parametrize('value', [0.0, 0.4, 1.0, -3.0, 40.0])
+@pytest.mark.parametrize('scale', [0.11, 1.0, 64.0])
+def test_bits_are_those_of_the_gaussian_and_surprises_have_a_gradient(value, scale) -> None:
+    values = torch.tensor(value, requires_grad=True)
+    scales = torch.tensor(scale, requires_grad=True)
+    bits = gaussian_bits(values, scales)
+    bits.backward()
+    exact = 0.5 * (
+        math.erfc((abs(value) - 0.5) / scale / math.sqrt(2))
+        - math.erfc((abs(value) + 0.5) / scale / math.sqrt(2))
+    )
+    if exact > 0:  # beyond that double precision ends
+        assert bits.item() == pytest.approx(-math.log2(exact), rel=1e-3, abs=1e-4)
+    assert math.isfinite(bits.item())
+    assert math.isfinite(values.grad.item())
+    if abs(value) > 3 * scale + 0.5:
+        assert scales.grad.item() < 0
+
+
+@pytest.mark.parametrize(
+    ('output', 'index', 'learns'),
+    [(-1.0, 0, (True, False)), (2.0, 16, (True, True)), (9.0, 63, (False, True))],
+)
+def test_scales_beyond_their_bounds_learn_the_way_back_alone(output, index, learns) -> None:
+    for upwards, expected in zip((True, False), learns, strict=True):
+        value = torch.tensor(output, requires_grad=True)
+        found = scale_index(value)
+        (-found if upwards else found).backward()
+        assert found.item() == index
+        assert bool(value.grad != 0) == expected

@@ -402,7 +402,7 @@ def parameter_groups(
     chosen: defaultdict[tuple[bool, bool, bool], list[Tensor]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            quick, coder = name.rpartition('.')[2] in FAST, '.entropy.' in name
+            quick, coder = name.rpartition('.')[2] in FAST, '.entropy.' in f'.{name}'
             turned = momentum is not None and parameter.ndim == 4 and not coder
             chosen[quick, coder, turned].append(parameter)
     groups: list[dict[str, Any]] = []
