@@ -18,7 +18,7 @@ setup(
     extras_require={
         # What makes colcon test run pytest.
         'test': ['pytest'],
-        'viewer': ['rerun-sdk>=0.30'],
+        'viewer': ['rerun-sdk>=0.41'],
     },
     zip_safe=True,
     entry_points={'console_scripts': ['viewer_node = msfc_viewer.main:main']},

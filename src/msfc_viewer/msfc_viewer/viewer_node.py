@@ -6,8 +6,6 @@ publishes: ``object_markers`` and ``object_points``. Publishes nothing.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,19 +21,12 @@ from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import declare_qos
 from msfc_viewer.recording import Recording
+from msfc_viewer.screen import has_screen
 
 SHOWS = ('auto', 'window', 'web', 'none')
 """Values of ``show``; auto is a window where there is a screen, else web."""
 
 WEB_PORT = 9090
-
-SCREENS = ('DISPLAY', 'WAYLAND_DISPLAY')
-"""Environment variables of Linux, one of which is set where there is a screen."""
-
-
-def has_screen() -> bool:
-    """Return whether a window can be opened here."""
-    return not sys.platform.startswith('linux') or any(map(os.environ.get, SCREENS))
 
 
 class ViewerNode(ManagedNode):
@@ -68,6 +59,14 @@ class ViewerNode(ManagedNode):
             WEB_PORT,
             'Port of the pages for browsers; the next one is that of the data.',
             limits=(1, 65534),
+            read_only=True,
+        )
+        self._min_score: float = declare(
+            self,
+            'min_score',
+            0.0,
+            'Instances with a lower score are not shown.',
+            limits=(0.0, 1.0),
             read_only=True,
         )
         self._image_topic: str = declare(
@@ -141,5 +140,6 @@ class ViewerNode(ManagedNode):
     def _take_instances(self, message: InstanceArray) -> None:
         assert self._recording is not None
         size = len(serialize_message(message))
+        message.instances = [i for i in message.instances if i.score >= self._min_score]
         self._recording.instances(message, self.age_ms(message.header), size)
         self.statistics.frame({'instances': len(message.instances)})
