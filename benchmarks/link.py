@@ -1,18 +1,20 @@
 """How the loop keeps to a link that falls and rises, with losses and a TCP flow beside it.
 
 Ten frames a second go over a link of 10 Mbit/s that falls to 200 kbit/s and rises to 2 Mbit/s,
-with and without ``adaptive``, each with 0 and 5 % of the packets lost, and beside a TCP flow; then
-four edges share a narrow link, one of them with twice the weight. What messages of these bytes are
-worth, and images of the same bytes, is read from what ``benchmarks/link_quality.py`` wrote:
+with and without ``adaptive``: with 0 and 5 % of the packets lost, with and without a TCP flow
+beside them, in one queue with it or with fair queueing. Then four edges share a narrow link, one
+of them with twice the weight. What messages of these bytes are worth, and images of the same
+bytes, is read from what ``benchmarks/link_quality.py`` wrote:
 
     python benchmarks/link.py --json link.json --plot link.png             # a simulated link
-    python benchmarks/link.py --hosts --json hosts.json --plot hosts.png   # both nodes, two hosts
+    python benchmarks/link.py --hosts --json hosts.json --plot hosts.png   # nodes on two hosts
 
 Simulated, the link, the edge's message sizes (``--sizes``) and TCP are models, the rest is
-what the nodes use, and the result is the same on every machine. With ``--hosts`` both nodes run in
-two network namespaces (root, ROS 2); sizes and delays are those of the datagrams on the link
-between them, which is shaped. The model is small and its weights random, but its messages are as
-large as those of ``tabletop_msfc``.
+what the nodes use, and the result is the same on every machine. With ``--hosts`` the nodes run in
+two network namespaces (root, ROS 2), and TCP is the kernel's; sizes and delays are those of the
+datagrams on the link between them, which is shaped. That takes 8 minutes, and less with
+``--only``. The model is small and its weights random, but its messages are as large as those of
+``tabletop_msfc``; the four edges have 5 frames a second.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ sys.path[:0] = [str(_ROOT / 'src' / 'msfc_core'), str(_ROOT / 'src' / 'msfc_core
 
 import harness  # noqa: E402
 from link_quality import Quality, read_quality  # noqa: E402
-from link_simulator import OVERHEAD, PACKET_BYTES, Edge, Tcp, World  # noqa: E402
+from link_simulator import OVERHEAD, Edge, Tcp, World  # noqa: E402
+from msfc.link.estimator import packets  # noqa: E402
 from msfc.output import check_output_file  # noqa: E402
 
 
@@ -62,7 +65,7 @@ class Scenario:
 SCENARIO = Scenario()
 
 HOSTS_SCENARIO = Scenario(
-    rates=((0.0, 10e6), (10.0, 200e3), (28.0, 2e6)), end=44.0, tcp=(3.0, 42.0)
+    rates=((0.0, 10e6), (8.0, 200e3), (19.0, 2e6)), end=30.0, tcp=(1.0, 29.5)
 )
 """Shorter, as it takes the time that it takes."""
 
@@ -70,6 +73,9 @@ GOAL = 1.5
 """Times the idle one that the median delay is to have at most."""
 
 QUALITY = _ROOT / 'docs' / 'results' / 'link' / 'quality.json'
+SHARES = 'four edges'
+"""What the runs with four edges are called."""
+
 MODEL, IMAGES = 'tabletop_msfc', ('H.265 intra', 'JPEG')
 """What is compared in there."""
 
@@ -82,16 +88,8 @@ SIZES = (764, 1404, 2684, 5244, 10_364)
 FIXED = 5244
 """Bytes of the messages without the loop."""
 
-NARROW = 400e3
-"""Bit/s of the link that four edges share."""
-
 WEIGHTS = (1.0, 2.0, 1.0, 1.0)
-
-BUDGETS = (350e3, 1e6)
-"""Less than that link takes, what is around the messages included, and more."""
-
-SHARED = 20.0
-"""Seconds after which all edges have settled."""
+"""Of the edges that share a link."""
 
 
 @dataclass
@@ -101,6 +99,7 @@ class Run:
     Attributes:
         loss: share of the packets lost.
         tcp: whether a TCP flow competes.
+        fair: whether it and the messages have a queue each, and take turns.
         loop: whether the edge adapts.
         messages: time, bytes and delay of each, None if it was lost.
         estimates: time, and what the edge took the link for, in bit/s.
@@ -108,11 +107,11 @@ class Run:
         on_link: whether bytes are those on the link, with all headers, not those of messages.
         scenario: what happened to the link.
         load: processes that wanted a core by its end, mean of a minute; None if that is no matter.
-        attempt: which one it is.
     """
 
     loss: float
     tcp: bool
+    fair: bool
     loop: bool
     messages: list[tuple[float, int, float | None]] = field(default_factory=list)
     estimates: list[tuple[float, float]] = field(default_factory=list)
@@ -120,7 +119,6 @@ class Run:
     on_link: bool = False
     scenario: Scenario = SCENARIO
     load: float | None = None
-    attempt: int = 1
 
     def idle_delay(self, size: int, rate: float) -> float:
         """Return the delay of a message on the link without a queue, in seconds.
@@ -129,34 +127,44 @@ class Run:
             size: its bytes.
             rate: bit/s of the link.
         """
-        further = -(-size // PACKET_BYTES) - 1
-        around = 0 if self.on_link else OVERHEAD + 20 * further
+        around = 0 if self.on_link else OVERHEAD + 20 * (packets(size) - 1)
         return self.scenario.delay + 8.0 * (size + around) / rate
 
     def message_bytes(self, size: int) -> int:
         """Return the bytes of the message that had so many of them here."""
-        if not self.on_link:
-            return size
-        return max((one for one in SIZES if one <= size), default=size)
+        return message_bytes(size) if self.on_link else size
 
     @property
     def name(self) -> str:
         """The conditions in words."""
-        return f'{self.loss:.0%} lost' + (', TCP' if self.tcp else '')
+        words = [f'{self.loss:.0%} lost', 'TCP' * self.tcp, 'fair queues' * self.fair]
+        return ', '.join(filter(None, words))
+
+
+def message_bytes(size: int) -> int:
+    """Return the bytes of the message of the shipped model that had so many on the link."""
+    return max((one for one in SIZES if one <= size), default=size)
+
+
+CONDITIONS = (
+    (0.0, False, False), (0.05, False, False),
+    (0.0, True, False), (0.05, True, False), (0.0, True, True),
+)  # fmt: skip
+"""Loss, TCP, fair queueing."""
 
 
 def conditions(on_link: bool = False, scenario: Scenario = SCENARIO) -> Iterable[Run]:
     """Yield empty runs of all conditions."""
-    for loss, tcp in ((0.0, False), (0.05, False), (0.0, True)):
+    for loss, tcp, fair in CONDITIONS:
         for loop in (True, False):
-            yield Run(loss, tcp, loop, on_link=on_link, scenario=scenario)
+            yield Run(loss, tcp, fair, loop, on_link=on_link, scenario=scenario)
 
 
 def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
     """Fill in a run over a simulated link."""
     edge = Edge(fps=SCENARIO.fps, sizes=tuple(sizes) if run.loop else (fixed,), adaptive=run.loop)
     link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit}
-    world = World([edge], list(SCENARIO.rates), loss=run.loss, **link)
+    world = World([edge], list(SCENARIO.rates), loss=run.loss, fair=run.fair, **link)
     flow = Tcp(world, *SCENARIO.tcp) if run.tcp else None
     world.run(SCENARIO.end)
     run.messages = [
@@ -217,7 +225,6 @@ def summarise(run: Run, quality: Mapping[str, Quality]) -> list[dict[str, Any]]:
                     for name, curve in quality.items()
                 },
                 'load': run.load,
-                'attempt': run.attempt,
             }
         )
     return rows
@@ -229,12 +236,6 @@ def worth(run: Run, sizes: Sequence[int], quality: Quality) -> float | None:
     return mean(values) if values else None
 
 
-def misses_goal(run: Run) -> bool:
-    """Return whether a queue stood in a run with the loop on."""
-    delays = [row['p50_idle'] for row in summarise(run, {})]
-    return run.loop and not run.tcp and not all(one is not None and one <= GOAL for one in delays)
-
-
 @dataclass
 class Sharing:
     """Four edges that share a narrow link.
@@ -242,48 +243,76 @@ class Sharing:
     Attributes:
         budget: bit/s of all of them, for the cloud to share.
         loss: share of the packets lost.
-        edges: what each sent, once it has run.
+        rate: bit/s of the link.
+        settled: seconds after which all edges have settled.
+        end: seconds after which it ends.
+        on_link: whether bytes are those on the link, with all headers, not those of messages.
+        edges: time, bytes and delay, None if it was lost, of all that each sent.
     """
 
     budget: float
     loss: float
-    edges: list[Edge] = field(default_factory=list)
+    rate: float = 400e3
+    settled: float = 20.0
+    end: float = 80.0
+    on_link: bool = False
+    edges: list[list[tuple[float, int, float | None]]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The conditions in words."""
         return f'budget {self.budget / 1e3:.0f} kbit/s, {self.loss:.0%} lost'
 
-    def run(self) -> Sharing:
+    def sent(self, begin: float, end: float) -> list[float]:
+        """Return the bit/s of messages that each edge sent in a time."""
+        sizes = [[size for at, size, _ in sent if begin <= at < end] for sent in self.edges]
+        if self.on_link:
+            sizes = [[message_bytes(size) for size in sent] for sent in sizes]
+        return [8 * sum(sent) / (end - begin) for sent in sizes]
+
+    def simulate(self) -> Sharing:
         """Let it take place; each edge begins 2 s after the one before."""
-        self.edges = [
+        edges = [
             Edge(fps=SCENARIO.fps, sizes=SIZES, weight=weight, begin=2.0 * index)
             for index, weight in enumerate(WEIGHTS)
         ]
-        link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit}
-        rates = [(0.0, NARROW)]
-        World(self.edges, rates, loss=self.loss, budget=self.budget, **link).run(SCENARIO.end)
+        link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit, 'loss': self.loss}
+        World(edges, [(0.0, self.rate)], budget=self.budget, **link).run(self.end)
+        self.edges = [
+            [(o.at, o.size, o.delay if o.arrived is not None else None) for o in edge.samples]
+            for edge in edges
+        ]
         return self
+
+
+SHARINGS = tuple(Sharing(budget, loss) for budget in (350e3, 1e6) for loss in (0.0, 0.05))
+"""Budgets of less than that link takes, what is around the messages included, and of more."""
+
+HOSTS_SHARINGS = tuple(
+    Sharing(budget, 0.0, rate=350e3, settled=15.0, end=40.0, on_link=True)
+    for budget in (250e3, 1e6)
+)
+"""At 5 Hz the smallest messages of four edges take 122 kbit/s, the largest 1,658."""
 
 
 def summarise_sharing(sharing: Sharing) -> dict[str, Any]:
     """Return what each edge sent over its part by weight, once all have settled."""
-    budget, loss = sharing.budget, sharing.loss
-    begin, end = SHARED, SCENARIO.end
-    kept = [[one for one in edge.samples if one.at >= begin] for edge in sharing.edges]
-    sent = [sum(8 * one.size for one in samples) / (end - begin) for samples in kept]
-    delays = [one.delay for samples in kept for one in samples if one.arrived is not None]
-    gaps = [b.at - a.at for samples in kept for a, b in pairwise(samples)]
+    begin, end = sharing.settled, sharing.end
+    kept = [[one for one in sent if begin <= one[0] < end] for sent in sharing.edges]
+    sent = sharing.sent(begin, end)
+    delays = [delay for messages in kept for *_, delay in messages if delay is not None]
+    gaps = [b[0] - a[0] for messages in kept for a, b in pairwise(messages)]
     row: dict[str, Any] = {
-        'budget_kbit_s': budget / 1e3,
-        'lost': loss,
+        'link_kbit_s': sharing.rate / 1e3,
+        'budget_kbit_s': sharing.budget / 1e3,
+        'lost': sharing.loss,
         'all_kbit_s': sum(sent) / 1e3,
-        'p50_ms': 1e3 * median(delays),
-        'longest_gap_ms': 1e3 * max(gaps),
+        'p50_ms': 1e3 * median(delays) if delays else None,
+        'longest_gap_ms': 1e3 * max(gaps) if gaps else None,
     }
     for index, (bits, weight) in enumerate(zip(sent, WEIGHTS, strict=True)):
         part = sum(sent) * weight / sum(WEIGHTS)
-        row[f'edge_{index + 1}_weight_{weight:g}'] = bits / part
+        row[f'edge_{index + 1}_weight_{weight:g}'] = bits / part if part else None
     return row
 
 
@@ -300,6 +329,16 @@ def show(title: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
+def show_runs(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print the runs with one edge in two tables, which fit 100 columns."""
+    keys = ('link_kbit_s', 'conditions', 'loop')
+    worth_of = [name for name in rows[0] if name.startswith('map_')]
+    narrow = [{k: v for k, v in row.items() if k not in worth_of} for row in rows]
+    show('one edge', narrow, console)
+    if worth_of:
+        show('mask mAP', [{k: row[k] for k in (*keys, *worth_of)} for row in rows], console)
+
+
 def _text(value: Any) -> str:
     if value is None:
         return '-'
@@ -314,7 +353,7 @@ def plot(runs: Sequence[Run], quality: Mapping[str, Quality], path: Path) -> Non
     """Draw what happens over time, the loop on and off, a column a condition.
 
     Args:
-        runs: of one scenario; of one condition the last is drawn.
+        runs: of one scenario.
         quality: mask mAP over bytes, by name; not drawn if empty.
         path: of the picture.
     """
@@ -327,7 +366,7 @@ def plot(runs: Sequence[Run], quality: Mapping[str, Quality], path: Path) -> Non
     count = 5 if quality else 4
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(
-            count, len(names), figsize=(4.2 * len(names), 2.0 * count),
+            count, len(names), figsize=(3.6 * len(names), 2.0 * count),
             sharex=True, sharey='row', squeeze=False,
         )  # fmt: skip
         for column, name in enumerate(names):
@@ -336,7 +375,8 @@ def plot(runs: Sequence[Run], quality: Mapping[str, Quality], path: Path) -> Non
             times = [at for at, _ in scenario.rates] + [scenario.end]
             steps = [bits / 1e3 for _, bits in scenario.rates]
             rate.stairs(steps, times, baseline=None, color='black', label='link')
-            for run in {run.loop: run for run in runs if run.name == name}.values():
+            of_it = [run for run in runs if run.name == name]
+            for run in of_it:
                 _draw(run, (rate, delay, size, loss), COLOURS[0 if run.loop else 1])
             rate.set_yscale('log')
             delay.set_yscale('log')
@@ -345,7 +385,7 @@ def plot(runs: Sequence[Run], quality: Mapping[str, Quality], path: Path) -> Non
             axes[-1, column].set_xlabel('seconds')
             if quality:
                 axes[4, column].set_ylim(-0.03, 1)
-                for run in {run.loop: run for run in runs if run.name == name}.values():
+                for run in of_it:
                     _draw_worth(run, quality, axes[4, column])
         labels = ('kbit/s', 'delay, ms', 'bytes of a message', 'lost messages, %', 'mask mAP')
         for axis, label in zip(axes[:, 0], labels, strict=False):
@@ -354,7 +394,8 @@ def plot(runs: Sequence[Run], quality: Mapping[str, Quality], path: Path) -> Non
         for axis in (*axes[0], *axes[-1]):
             handles, texts = axis.get_legend_handles_labels()
             lines |= dict(zip(texts, handles, strict=True))
-        figure.legend(lines.values(), lines, loc='outside lower center', ncols=len(lines))
+        ncols = min(len(lines), 2 * len(names))
+        figure.legend(lines.values(), lines, loc='outside lower center', ncols=ncols)
         figure.savefig(path)
         pyplot.close(figure)
 
@@ -401,26 +442,29 @@ def _draw_worth(run: Run, quality: Mapping[str, Quality], axis: Any) -> None:
 
 
 def plot_sharings(sharings: Sequence[Sharing], path: Path) -> None:
-    """Draw what each edge sends over time, a column a condition."""
+    """Draw what each edge sends over time, a column a condition.
+
+    Args:
+        sharings: as long as each other.
+        path: of the picture.
+    """
     from matplotlib import pyplot
 
     from msfc.evaluation.plots import COLOURS, STYLE
 
-    seconds = range(int(SCENARIO.end))
+    step = max(1, round(sharings[0].end / 40))
+    seconds = range(0, int(sharings[0].end), step)
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(
             1, len(sharings), figsize=(3.4 * len(sharings), 2.8), sharey='row', squeeze=False
         )
         for axis, sharing in zip(axes[0], sharings, strict=True):
-            for index, edge in enumerate(sharing.edges):
-                bits = [
-                    sum(8 * one.size for one in edge.samples if s <= one.at < s + 1) / 1e3
-                    for s in seconds
-                ]
-                label = f'edge {index + 1}, weight {edge.weight:g}'
-                axis.step(
-                    seconds, bits, where='post', color=COLOURS[index], label=label, linewidth=1
-                )
+            told = [sharing.sent(begin, begin + step) for begin in seconds]
+            for index in range(len(sharing.edges)):
+                bits = [sent[index] / 1e3 for sent in told]
+                label = f'edge {index + 1}, weight {WEIGHTS[index]:g}'
+                style = {'color': COLOURS[index], 'label': label, 'linewidth': 1}
+                axis.step(seconds, bits, where='post', **style)
             axis.set_title(sharing.name)
             axis.set_xlabel('seconds')
             axis.set_ylim(bottom=0)
@@ -448,7 +492,6 @@ def describe(run: Run) -> dict[str, Any]:
         'conditions': run.name,
         'loop': run.loop,
         'load': run.load,
-        'attempt': run.attempt,
         'scenario': asdict(run.scenario),
         'seconds': seconds,
     }
@@ -469,24 +512,18 @@ def measure(options: argparse.Namespace, console: Console) -> harness.Figures:
         check_output_file(options.plot)
     known = read_quality(options.quality) if options.quality.exists() else {}
     quality = {name: known[name] for name in (MODEL, *IMAGES) if name in known}
-    if options.hosts:
-        from link_hosts import run_on_hosts
-
-        runs = run_on_hosts(list(conditions(True, HOSTS_SCENARIO)), misses_goal, console)
-        sharings: list[Sharing] = []
-    else:
-        runs = [simulate(run, options.sizes, options.fixed) for run in conditions()]
-        sharings = [Sharing(budget, loss).run() for budget in BUDGETS for loss in (0.0, 0.05)]
+    runs, sharings = make_runs(options, console)
     shares = [summarise_sharing(sharing) for sharing in sharings]
     rows = [row for run in runs for row in summarise(run, quality)]
-    show('one edge', rows, console)
+    if rows:
+        show_runs(rows, console)
     if shares:
-        show('four edges on 400 kbit/s: what each sends / its part by weight', shares, console)
-    if options.plot:
+        show('four edges: what each sends / its part by weight', shares, console)
+    if options.plot and runs:
         plot(runs, quality, options.plot)
-        if sharings:
-            name = f'{options.plot.stem}-shares{options.plot.suffix}'
-            plot_sharings(sharings, options.plot.with_name(name))
+    if options.plot and sharings:
+        name = f'{options.plot.stem}-shares{options.plot.suffix}'
+        plot_sharings(sharings, options.plot.with_name(name))
     return {
         'link': 'two network namespaces' if options.hosts else 'simulated',
         'sizes': list(options.sizes),
@@ -497,6 +534,23 @@ def measure(options: argparse.Namespace, console: Console) -> harness.Figures:
         'quality': {name: vars(curve) for name, curve in quality.items()},
         'runs': [describe(run) for run in runs],
     }
+
+
+def make_runs(options: argparse.Namespace, console: Console) -> tuple[list[Run], list[Sharing]]:
+    """Make those runs that are asked for; return the ones with one edge, and with four."""
+
+    def asked(what: Run | Sharing) -> bool:
+        name = SHARES if isinstance(what, Sharing) else what.name
+        return not options.only or name in options.only
+
+    if options.hosts:
+        from link_hosts import run_on_hosts, share_on_hosts
+
+        runs = list(filter(asked, conditions(True, HOSTS_SCENARIO)))
+        sharings = list(filter(asked, HOSTS_SHARINGS))
+        return run_on_hosts(runs, console), share_on_hosts(sharings, WEIGHTS, console)
+    simulated = [simulate(run, options.sizes, options.fixed) for run in conditions() if asked(run)]
+    return simulated, [sharing.simulate() for sharing in SHARINGS if asked(sharing)]
 
 
 def main() -> int:
@@ -519,7 +573,15 @@ def main() -> int:
     parser.add_argument(
         '--hosts',
         action='store_true',
-        help='both nodes in two network namespaces, as root',
+        help='the nodes in two network namespaces, as root',
+    )
+    names = [*dict.fromkeys(run.name for run in conditions()), SHARES]
+    parser.add_argument(
+        '--only',
+        action='append',
+        choices=names,
+        metavar='CONDITIONS',
+        help=f'only these, may be given again: {"; ".join(names)}',
     )
     parser.add_argument(
         '--quality',

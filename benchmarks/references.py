@@ -297,7 +297,7 @@ def plot(results: dict[str, list[dict[str, Any]]], names: list[str], path: Path)
 def main() -> int:
     """Run from the command line."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument('--model', default='tabletop_learned', help='name or directory')
+    parser.add_argument('--model', default='tabletop', help='name or directory')
     parser.add_argument('--rates', type=int, nargs='+', default=[1, 3, 5, 7])
     parser.add_argument('--frames', type=int, default=60, help='of each scene (default 60)')
     parser.add_argument('--interval', type=int, default=60, help='of key frames (default 60)')

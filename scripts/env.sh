@@ -1,13 +1,18 @@
 # shellcheck shell=bash
 # Source this in bash to get a shell in which `msfc`, pytest and the nodes work:
 #   source scripts/env.sh
-# scripts/setup.sh must have run before.
+# scripts/setup.sh must have run before. What its --edge made is used where nothing else was made, or
+# with MSFC_EDGE=1.
 
 _msfc_env() {
-    local root
+    local root suffix=''
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-    if [[ ! -x $root/.venv/bin/python ]]; then
-        printf 'There is no %s/.venv yet: run  bash %s/scripts/setup.sh\n' "$root" "$root" >&2
+    if [[ -n ${MSFC_EDGE:-} || (! -x $root/.venv/bin/python && -x $root/.venv-edge/bin/python) ]]; then
+        suffix='-edge'
+    fi
+    local venv="$root/.venv$suffix"
+    if [[ ! -x $venv/bin/python ]]; then
+        printf 'There is no %s yet: run  bash %s/scripts/setup.sh%s\n' "$venv" "$root" "${suffix:+ --edge}" >&2
         return 1
     fi
 
@@ -20,7 +25,7 @@ _msfc_env() {
     }
 
     local ros_prefix
-    ros_prefix="$(cat "$root/.venv/msfc-ros-prefix" 2>/dev/null)"
+    ros_prefix="$(cat "$venv/msfc-ros-prefix" 2>/dev/null)"
     # ROS's own setup files read variables that may be unset.
     local nounset=0
     [[ $- == *u* ]] && nounset=1
@@ -29,19 +34,19 @@ _msfc_env() {
         # shellcheck disable=SC1091
         [[ -n ${ROS_DISTRO:-} ]] || source "$ros_prefix/setup.bash"
     else
-        _msfc_prepend AMENT_PREFIX_PATH "$root/.venv"
-        _msfc_prepend CMAKE_PREFIX_PATH "$root/.venv"
+        _msfc_prepend AMENT_PREFIX_PATH "$venv"
+        _msfc_prepend CMAKE_PREFIX_PATH "$venv"
     fi
-    if [[ -z ${MSFC_ENV_NO_INSTALL:-} && -f $root/install/local_setup.bash ]]; then
-        # shellcheck disable=SC1091
-        source "$root/install/local_setup.bash"
+    if [[ -z ${MSFC_ENV_NO_INSTALL:-} && -f $root/install$suffix/local_setup.bash ]]; then
+        # shellcheck disable=SC1090,SC1091
+        source "$root/install$suffix/local_setup.bash"
     fi
     ((nounset)) && set -u
 
-    _msfc_prepend PATH "$root/.venv/bin"
-    export VIRTUAL_ENV="$root/.venv"
-    if [[ -z ${MUJOCO_GL:-} && -f $root/.venv/msfc-gl ]]; then
-        MUJOCO_GL="$(cat "$root/.venv/msfc-gl")"
+    _msfc_prepend PATH "$venv/bin"
+    export VIRTUAL_ENV="$venv"
+    if [[ -z ${MUJOCO_GL:-} && -f $venv/msfc-gl ]]; then
+        MUJOCO_GL="$(cat "$venv/msfc-gl")"
         export MUJOCO_GL
     fi
     unset -f _msfc_prepend

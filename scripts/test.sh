@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets everything up, then runs the linter, the type check and the tests.
+# Sets everything up, then runs the linter, the type check, the build of the documentation and the tests.
 # Arguments go to pytest, for example:  bash scripts/test.sh -k packing -x
 set -euo pipefail
 
@@ -13,5 +13,7 @@ echo '[test] ruff'
 ruff check
 echo '[test] mypy'
 mypy
+echo '[test] documentation'
+bash "$ROOT/scripts/docs.sh"
 echo '[test] pytest'
 exec python -m pytest "$@"

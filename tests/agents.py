@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ class Agent:
         host: the host.
         log: file of what it says.
         *arguments: of its command line.
+        prefix: what to put before its command there.
     """
 
-    def __init__(self, host: Host, log: Path, *arguments: str) -> None:
+    def __init__(self, host: Host, log: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
         self._log = log
         script = Path(__file__).with_name('host_agent.py')
         with log.open('a') as errors:
             self._process = subprocess.Popen(
-                [*host.prefix, sys.executable, str(script), *arguments],
+                [*host.prefix, *prefix, sys.executable, str(script), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -20,6 +20,7 @@ PATTERNS = {
     'netem': ['tests/test_faults.py::test_slow_link*'],
     'h264': ['*/test_image_codecs.py::*[[]H.264*'],
     'h265': ['*/test_image_codecs.py::*[[]H.265*'],
+    'workspace': ['tests/test_workspace.py::*'],
     'launch': ['tests/test_launch.py::*', 'launch/test/test_arguments.py::*'],
 }
 """Tests of each suite, the last that fits; ``simulator`` has those that draw."""

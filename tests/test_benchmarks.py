@@ -130,7 +130,8 @@ def test_what_a_message_of_some_bytes_is_worth():
 
 def link_run(link, late=1.0, **conditions):
     """Return a run of messages of 1,404 bytes, each ``late`` times the delay of an idle link."""
-    run = link.Run(conditions.get('loss', 0.0), conditions.get('tcp', False), True, on_link=True)
+    loss, tcp = conditions.get('loss', 0.0), conditions.get('tcp', False)
+    run = link.Run(loss, tcp, fair=False, loop=True, on_link=True)
     for tenth in range(800):
         at = tenth / 10
         rate = [bits for begin, bits in run.scenario.rates if begin <= at][-1]
@@ -154,15 +155,21 @@ def test_figures_of_a_link_are_those_after_it_has_settled():
     assert second['p50_ms'] == pytest.approx(1e3 * 1.2 * (0.02 + 8 * 1616 / 200e3))
 
 
-def test_a_run_in_which_a_queue_stood_is_an_outlier():
+def test_shares_are_those_of_messages_after_all_have_settled():
     link = load('link')
-    assert not link.misses_goal(link_run(link, 1.4))
-    assert link.misses_goal(link_run(link, 1.6))
-    # That queue is TCP's.
-    assert not link.misses_goal(link_run(link, 1.6, tcp=True))
-    silent = link_run(link)
-    silent.messages = [one for one in silent.messages if one[0] < 20]
-    assert link.misses_goal(silent)
+    sharing = link.Sharing(1e6, 0.0, settled=10.0, end=20.0, on_link=True)
+    # Of 764 and 1,404 bytes; the second of twice the weight, half a part too few of the fourth.
+    for size, each in ((911, 0.2), (1616, 0.2), (911, 0.2), (911, 0.4)):
+        times = [each * number for number in range(round(20.0 / each))]
+        sharing.edges.append([(at, size, 0.1 if at >= 10.0 else None) for at in times])
+    row = link.summarise_sharing(sharing)
+    parts = [row[f'edge_{n}_weight_{w}'] for n, w in ((1, 1), (2, 2), (3, 1), (4, 1))]
+    whole = 5 * 764 * 2.5 + 5 * 1404
+    assert parts == pytest.approx(
+        [5 * value / whole for value in (5 * 764, 5 * 1404 / 2, 5 * 764, 2.5 * 764)]
+    )
+    assert row['p50_ms'] == pytest.approx(100.0)
+    assert row['longest_gap_ms'] == pytest.approx(400.0)
 
 
 def test_runs_are_told_by_the_second():
@@ -231,3 +238,51 @@ def test_overlap_of_masks():
     np.testing.assert_allclose(tracking.overlaps(one, other), [[1 / 3], [1 / 3]])
     assert tracking.overlaps(one, other[:0]).shape == (2, 0)
     assert tracking.overlaps(other[:0].reshape(0), one).shape == (0, 2)
+
+
+def test_the_table_of_edge_backends():
+    backends = load('edge_backends')
+    eager = backends.Way('torch', 'fp32', 'model', [90, 100, 400], [80, 100, 120])
+    eager.figures = {'peak_mb': 600, 'box_map': 60.0, 'mask_map': 50.0}
+    other = backends.Way('openvino', 'int8', 'bundle', [50, 60, 61], [30, 40, 50])
+    other.figures = {
+        'peak_mb': 180, 'box_map': 59.8, 'mask_map': 49.6, 'restart_seconds': 0.9,
+        'message_bytes': 1404.2,
+    }
+    rows = backends.summarise([eager, other])
+    assert rows[1]['ms'] == 60
+    assert (rows[1]['ms_ratio'], rows[1]['cpu_ms_ratio'], rows[1]['peak_mb_ratio']) == (
+        0.6, 0.4, 0.3,
+    )
+    lines = backends.markdown(rows).splitlines()
+    assert lines[2] == (
+        '| torch | fp32 | 100.0 | 1.00 | 100.0 | 1.00 | 600 | 1.00 |  |  | 60.0 (+0.0) '
+        '| 50.0 (+0.0) |'
+    )
+    assert lines[3] == (
+        '| openvino | int8 | 60.0 | 0.60 | 40.0 | 0.40 | 180 | 0.30 | 0.90 | 1404 | 59.8 (-0.2) '
+        '| 49.6 (-0.4) |'
+    )
+    assert len({line.count('|') for line in lines}) == 1
+    (verdict,) = backends.verdicts(rows)
+    assert 'of eager met, at most 0.3 points of mAP NOT met, 1 s to the first frame met' in verdict
+
+
+def test_an_edge_in_a_process_of_its_own(model_directory, tmp_path):
+    backends = load('edge_backends')
+    np.save(tmp_path / 'frames.npy', np.zeros((2, 48, 64, 3), np.uint8))
+    way = backends.Way('torch', 'fp32', str(model_directory))
+    with backends.Worker(way, 1, tmp_path / 'frames.npy') as worker:
+        worker.start()
+        worker.encode(0, counts=False)
+        worker.encode(1, counts=True)
+        worker.finish()
+    assert len(way.times) == len(way.cpu_times) == 1
+    assert way.times[0] > 0
+    assert way.figures['peak_mb'] > 100
+    lost = backends.Way('torch', 'fp32', str(tmp_path))
+    with (
+        backends.Worker(lost, 1, tmp_path / 'frames.npy') as worker,
+        pytest.raises(ValueError, match='process of torch:fp32 ended'),
+    ):
+        worker.start()

@@ -20,7 +20,8 @@ from msfc_sim.camera_node import CameraNode
 from msfc_sim.clip_player import ClipPlayer
 from ros_fixtures import make_node
 
-CONFIG = Path(__file__).parent.parent / 'launch' / 'config'
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / 'launch' / 'config'
 
 CHANGEABLE = (
     'adaptive', 'burst', 'classes', 'depth_gap', 'erode', 'key_interval', 'link_budget',
@@ -85,6 +86,20 @@ def test_file_has_all_parameters_with_their_defaults(file, node_types):
             {name: value for name, (_, value) in own_parameters(node_type).items()}
         )
     assert defaults == in_file
+
+
+@pytest.mark.parametrize(
+    ('name', 'node_type'), [('msfc_edge', EdgeNode), ('msfc_cloud', CloudNode)]
+)
+def test_reference_has_all_parameters_and_no_others(name, node_type):
+    section = (ROOT / 'docs' / 'nodes.md').read_text().split(f'## {name}\n')[1]
+    table = section.partition('### Parameters\n')[2].partition('\n## ')[0]
+    rows = [row.split('|') for row in table.splitlines() if row.startswith('| `')]
+    named = {name: row[3].strip() for row in rows for name in re.findall(r'`([\w.*]+)`', row[1])}
+    declared = {re.sub(r'^qos\..*', 'qos.*', name) for name in own_parameters(node_type)}
+    assert set(named) == declared
+    live = {name for name, cell in named.items() if cell in ('yes', f'`{name}`')}
+    assert live == declared & set(CHANGEABLE)
 
 
 @pytest.mark.parametrize('node_type', [EdgeNode, CloudNode, DepthNode, CameraNode, ClipPlayer])

@@ -29,8 +29,8 @@ KEYS = {
     'pytest': 'python3-pytest',
     'rich': 'python3-rich',
     'tf2_ros': 'tf2_ros_py',
-    'torch': 'python3-torch',
-    'torchvision': 'python3-torchvision',
+    'torch': 'python3-pytorch-pip',
+    'torchvision': 'python3-torchvision-pip',
     'typer': 'python3-typer',
     'yaml': 'python3-yaml',
 }
@@ -130,7 +130,11 @@ def test_colcon_finds_its_tests(package):
     elif package == 'msfc':
         assert 'ament_add_pytest_test(' in (FOLDERS[package] / 'CMakeLists.txt').read_text()
     else:
-        assert "'test': ['pytest']" in (FOLDERS[package] / 'setup.py').read_text()
+        settings = FOLDERS[package] / 'pyproject.toml'
+        if settings.is_file():
+            assert "\ntest = ['pytest']\n" in settings.read_text()
+        else:
+            assert "'test': ['pytest']" in (FOLDERS[package] / 'setup.py').read_text()
     assert package == 'msfc_msgs' or list(FOLDERS[package].glob('test/test_*.py'))
 
 
@@ -154,6 +158,15 @@ def test_the_library_needs_no_ros_package():
     assert all(name.startswith('python3-') for name in depends('msfc_core'))
 
 
+def test_pip_brings_what_the_library_imports():
+    text = (FOLDERS['msfc_core'] / 'pyproject.toml').read_text()
+    lists = text.partition('\ndependencies')[2].partition('[project.scripts]')[0]
+    named = set(re.findall(r"'([\w-]+)", re.sub(r'(?m)^#.*', '', lists))) - {'msfc_core'}
+    names = {'PIL': 'pillow', 'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
+    modules = used('msfc_core', tests=False) - OPTIONAL
+    assert named - {'onnxscript', 'pytest'} == {names.get(m, PIP.get(m, m)) for m in modules}
+
+
 def test_all_have_one_version():
     versions = {
         name: ElementTree.parse(folder / 'package.xml').getroot().findtext('version')
@@ -161,8 +174,10 @@ def test_all_have_one_version():
     }
     for name, folder in FOLDERS.items():
         setup = folder / 'setup.py'
-        if setup.is_file():
+        if setup.is_file() and not (folder / 'pyproject.toml').is_file():
             versions[f'{name}, setup.py'] = re.search(r"version='(.+)'", setup.read_text())[1]
+    code = (FOLDERS['msfc_core'] / 'msfc' / '__init__.py').read_text()
+    versions['msfc.__version__'] = re.search(r"^__version__ = '(.+)'", code, re.MULTILINE)[1]
     citation = (ROOT / 'CITATION.cff').read_text()
     versions['CITATION.cff'] = re.search(r'^version: (.+)$', citation, re.MULTILINE)[1]
     assert set(versions.values()) == {'0.1.0'}, versions

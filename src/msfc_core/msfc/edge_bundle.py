@@ -51,7 +51,10 @@ TABLES_FILE = 'coder.safetensors'
 GRAPH_FILES = {'onnx': ('graph.onnx',), 'openvino': ('graph.xml', 'graph.bin')}
 """The files of each format's graph; the first one names it."""
 
-PRECISIONS = {'onnx': ('fp32', 'fp16'), 'openvino': ('fp32', 'fp16', 'bf16')}
+PRECISIONS = {
+    'onnx': ('fp32', 'fp16', 'int8'),
+    'openvino': ('fp32', 'fp16', 'bf16', 'int8'),
+}
 """The precisions that each format's graphs can have."""
 
 _MOST = 2**16

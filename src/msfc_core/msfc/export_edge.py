@@ -27,6 +27,13 @@ from msfc.edge_bundle import (
     check_format,
     write_description,
 )
+from msfc.edge_calibration import (
+    INT8,
+    Pictures,
+    check_calibration,
+    choose_pictures,
+    quantise,
+)
 from msfc.evaluation.versions import library_versions
 from msfc.model import SplitModel
 from msfc.model_file import DESCRIPTION_FILE as MODEL_DESCRIPTION
@@ -43,13 +50,16 @@ PICTURES = ZOO / 'pictures'
 OPSET = 20
 """Version of ONNX's operators, of 2023: what the runtimes of two years understand."""
 
+TRACE = 'pkg.torch.onnx.stack_trace'
+"""Where PyTorch's exporter notes the source files, with their folders, of each operation."""
+
 TRACED_SIZE = 256
 """Height in pixels of the network input that the graph is traced with; any other is as good."""
 
 MOST_UNITS = 512
 """Longest edge of the network input, in multiples of what it is padded to."""
 
-TOLERANCES = {'fp32': 1e-3, 'fp16': 2e-2, 'bf16': 1e-1}
+TOLERANCES = {'fp32': 1e-3, 'fp16': 2e-2, 'bf16': 1e-1, INT8: 2e-1}
 """Of a code's difference, root mean square over that of the code, with each precision; where a
 graph differs by more, the export is taken for wrong."""
 
@@ -60,6 +70,7 @@ class EdgeCheck:
 
     Attributes:
         pictures: how many.
+        calibrated: pictures that the graph's ranges were measured on.
         runtime: that the graph ran in.
         largest_difference: of an element of the codes.
         relative_difference: root mean square of it, over that of the codes.
@@ -69,6 +80,7 @@ class EdgeCheck:
     """
 
     pictures: int
+    calibrated: int
     runtime: str
     largest_difference: float
     relative_difference: float
@@ -103,6 +115,7 @@ def export_edge(
     precision: str = 'fp32',
     images: Path | None = None,
     progress: StageProgress = no_progress,
+    calibration: Path | None = None,
 ) -> EdgeBundle:
     """Write an edge bundle, and check it against PyTorch first.
 
@@ -111,8 +124,11 @@ def export_edge(
         destination: folder to write; a bundle in it is replaced.
         graph_format: ``onnx`` or ``openvino``.
         precision: that the graph is to run in, see :data:`msfc.edge_bundle.PRECISIONS`.
-        images: folder of pictures to check with; some that come with msfc if None.
+        images: folder of pictures to check with; if None some that come with msfc, or of those
+            for calibration.
         progress: shows how far it is.
+        calibration: for ``int8``, and for that alone: folder of pictures of what the robot will
+            see, or a bag with camera images.
 
     Returns:
         What was written; its ``check`` is an :class:`EdgeCheck` as a dictionary.
@@ -123,32 +139,67 @@ def export_edge(
             other codes than PyTorch.
     """
     check_format(graph_format, precision)
+    check_calibration(precision, calibration)
     if (destination / MODEL_DESCRIPTION).exists():
         raise ValueError(f'{destination} has a model in it: choose another destination')
     check_output_folder(destination)
-    pictures = find_pictures(images or PICTURES)
-    progress(0, 3, 'loading')
-    model = load_model(source)
+    with tempfile.TemporaryDirectory(prefix='msfc-') as scratch:
+        if calibration is None:
+            pictures = Pictures(find_pictures(images or PICTURES))
+        else:
+            pictures = choose_pictures(images, calibration, Path(scratch), progress)
+        progress(0, 3, 'loading')
+        model = load_model(source)
+        return _export(
+            model, describe(model, graph_format, precision), destination, pictures, progress
+        )
+
+
+def _export(
+    model: SplitModel,
+    bundle: EdgeBundle,
+    destination: Path,
+    pictures: Pictures,
+    progress: StageProgress,
+) -> EdgeBundle:
+    """Write and check what is described; return it with its check."""
     destination.mkdir(parents=True, exist_ok=True)
     # All that can fail happens beside an earlier bundle.
     with tempfile.TemporaryDirectory(prefix='.export-', dir=destination) as name:
         folder = Path(name)
-        bundle = replace(describe(model, graph_format, precision), folder=folder)
+        bundle = replace(bundle, folder=folder)
         progress(1, 3, 'exporting')
-        write_graph(model, bundle)
+        write_graph(model, bundle, pictures.calibration, progress)
         progress(2, 3, 'checking')
-        check = compare(model, bundle, pictures)
-        if not check.relative_difference <= TOLERANCES[precision]:
-            raise ValueError(
-                f'the exported graph gives other codes than PyTorch: {check.runtime} differs by '
-                f'{check.relative_difference:.1%} (root mean square), and '
-                f'{TOLERANCES[precision]:.1%} is the most for {precision}'
-            )
+        check = replace(
+            compare(model, bundle, pictures.check), calibrated=len(pictures.calibration)
+        )
+        _refuse_difference(check, bundle.precision)
         bundle = replace(bundle, check=asdict(check))
         write_description(bundle, folder, model.require_codec().coder_arrays())
         _move(folder, destination)
     progress(3, 3, 'done')
     return replace(bundle, folder=destination)
+
+
+def _refuse_difference(check: EdgeCheck, precision: str) -> None:
+    """Refuse a graph that differs from PyTorch by more than its precision explains.
+
+    Raises:
+        ValueError: it does.
+    """
+    if check.relative_difference <= TOLERANCES[precision]:
+        return
+    advice = (
+        ': the pictures for calibration have to be such as those that it is checked with'
+        if precision == INT8
+        else ''
+    )
+    raise ValueError(
+        f'the exported graph gives other codes than PyTorch: {check.runtime} differs by '
+        f'{check.relative_difference:.1%} (root mean square), and {TOLERANCES[precision]:.1%} is '
+        f'the most for {precision}{advice}'
+    )
 
 
 def describe(model: SplitModel, graph_format: str, precision: str) -> EdgeBundle:
@@ -179,8 +230,19 @@ def describe(model: SplitModel, graph_format: str, precision: str) -> EdgeBundle
     )
 
 
-def write_graph(model: SplitModel, bundle: EdgeBundle) -> None:
+def write_graph(
+    model: SplitModel,
+    bundle: EdgeBundle,
+    calibration: Sequence[Path] = (),
+    progress: StageProgress = no_progress,
+) -> None:
     """Write a model's graph into a bundle's folder.
+
+    Args:
+        model: the model.
+        bundle: its description.
+        calibration: for precision ``int8``, pictures.
+        progress: shows how far these are.
 
     Raises:
         OSError: it cannot be written.
@@ -188,6 +250,8 @@ def write_graph(model: SplitModel, bundle: EdgeBundle) -> None:
     """
     path = bundle.folder / GRAPH_FILES['onnx'][0]
     write_onnx(model, path, bundle.preprocessing.divisibility)
+    if bundle.precision == INT8:
+        quantise(path, calibration, _read, lambda image: bundle.preprocessing(image)[0], progress)
     if bundle.graph_format == 'openvino':
         _onnx_to_openvino(path, bundle)
     elif bundle.precision == 'fp16':
@@ -229,14 +293,18 @@ def write_onnx(model: SplitModel, path: Path, divisibility: int) -> None:
         reason = str(error.__cause__ or error).strip().partition('\n')[0]
         raise ValueError(f'the model cannot be made a graph with free size: {reason}') from error
     assert program is not None  # None is for other exporters
+    for node in program.model.graph:
+        node.metadata_props.pop(TRACE, None)
     program.save(path, external_data=False)
 
 
 def _onnx_to_openvino(path: Path, bundle: EdgeBundle) -> None:
     import openvino
 
+    from msfc.pipeline.openvino_graph import shared_core
+
     graph = bundle.folder / GRAPH_FILES['openvino'][0]
-    model = openvino.Core().read_model(path)
+    model = shared_core().read_model(path)
     openvino.save_model(model, graph, compress_to_fp16=bundle.precision != 'fp32')
     path.unlink()
 
@@ -274,7 +342,7 @@ def compare(model: SplitModel, bundle: EdgeBundle, pictures: Sequence[Path]) -> 
         changed += int((np.abs(received[0] - received[1]) > steps / 2).sum())
     relative = float(np.sqrt(squares / total)) if total else float(squares > 0)
     return EdgeCheck(
-        len(pictures), graph.hardware, largest, relative, rate, symbols, changed
+        len(pictures), 0, graph.hardware, largest, relative, rate, symbols, changed
     )
 
 

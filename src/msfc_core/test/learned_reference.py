@@ -40,13 +40,13 @@ def formula_arrays(
     channels = sum(slices)
     shapes = {
         'hyper_first': (hyper, hyper_channels, 3), 'hyper_spread': (4 * hyper, hyper, 1),
-        'hyper_second': (hyper, hyper, 3), 'hyper_last': (4 * context, hyper, 1),
+        'hyper_second': (hyper, hyper, 3), 'hyper_last': (4 * len(slices) * context, hyper, 1),
     }
     for k, size in enumerate(size for size in slices for _ in range(2)):
         shapes[f'hidden.{k}'] = (hidden, context, 1)
         shapes[f'output.{k}'] = (2 * size, hidden, 1)
     for k, size in enumerate(slices):
-        shapes[f'update.{k}'] = (context, size, 3)
+        shapes[f'update.{k}'] = ((len(slices) - k) * context, size, 3)
     arrays: dict[str, NDArray[Any]] = {}
     for name, (outputs, inputs, size) in shapes.items():
         arrays[f'{name}.weight'] = numbers(outputs, inputs, size, size)
@@ -56,7 +56,7 @@ def formula_arrays(
         if name.startswith('output'):
             arrays[f'{name}.bias'][outputs // 2 :] += 3.25
     arrays['rate_hyper'] = numbers(rates, hyper)
-    arrays['rate_context'] = numbers(rates, context)
+    arrays['rate_context'] = numbers(rates, len(slices) * context)
     arrays['hyper_mean'] = numbers(rates, hyper_channels) * 8
     arrays['hyper_scale'] = numbers(rates, hyper_channels) + 3.25
     arrays['frequencies'], arrays['reaches'] = gaussian_tables()
@@ -231,7 +231,7 @@ class Decoder:
     def context(
         self, hyper: NDArray[np.int64], rate: int, size: tuple[int, int]
     ) -> NDArray[np.int64]:
-        """Return the context before any value is known."""
+        """Return all slices' contexts before any value is known."""
         arrays, half = self.arrays, (-(-size[0] // 2), -(-size[1] // 2))
         x = _convolve(arrays, 'hyper_first', (64 * hyper).clip(-2047, 2047))
         x = x + _whole(arrays['rate_hyper'][rate], 14, 2**24)[:, None, None]
@@ -282,7 +282,7 @@ class Decoder:
         """Return the frame."""
         size, key = (shape[1], shape[2]), self.known(rate)
         hyper = self.hyper(rate, size)
-        context = self.context(hyper, rate, size)
+        contexts = np.split(self.context(hyper, rate, size), len(slices))
         seen: dict[tuple[int, int], list[bool]] = {cell: [] for cell in np.ndindex(size)}
         colour = np.indices(size).sum(0) % 2
         values = np.zeros(shape, np.int64)
@@ -292,7 +292,7 @@ class Decoder:
                 step = 2 * k + odd
                 sums = _convolve(
                     self.arrays, f'output.{step}',
-                    _rectify(_convolve(self.arrays, f'hidden.{step}', _rectify(context))),
+                    _rectify(_convolve(self.arrays, f'hidden.{step}', _rectify(contexts[k]))),
                 )
                 mean = ((sums[:count] + 128) >> 8).clip(-2047, 2047)
                 index = ((sums[count:] + 1024) >> 11).clip(0, 63)
@@ -316,7 +316,9 @@ class Decoder:
                     for c, y, x in order:
                         far = abs(int(clipped[c, y, x]) - int(key[first + c, y, x]))
                         seen[y, x].append(far >= 32)
-                context = context + _convolve(self.arrays, f'update.{k}', clipped, offset=False)
+                updates = _convolve(self.arrays, f'update.{k}', clipped, offset=False)
+                for j, update in enumerate(np.split(updates, len(slices) - k), start=k):
+                    contexts[j] = contexts[j] + update
         return Frame(self.data, rate, values, hyper)
 
 

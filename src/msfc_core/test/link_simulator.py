@@ -8,22 +8,20 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from msfc.link.bottleneck import Bottleneck
 from msfc.link.control import LinkLimits
-from msfc.link.estimator import LinkEstimator
+from msfc.link.estimator import FURTHER_PACKET, LinkEstimator, packets
 from msfc.link.receiver import LinkReceiver
 from msfc.link.shares import SharedLink
 from msfc.pipeline.rate_control import Budget, RateController
-from msfc.wire.message_size import compressed_feature_bytes
-
-PACKET_BYTES = 1480
-"""Bytes of a message in a packet."""
+from msfc.wire.message_size import PACKET_BYTES, compressed_feature_bytes
 
 OVERHEAD = 150
 """Bytes around the first packet of a message on the network; 20 around the others."""
+
 
 @dataclass
 class Sample:
@@ -110,6 +108,7 @@ class Edge:
             return 0
         self._now = now
         self._controller.link_bitrate = self.estimator.bitrate(now)
+        self._controller.link_message_bytes = self.estimator.message_bytes()
         choice = self._controller.choose(self._frame, range(len(self.sizes)))
         if choice.rate is None:
             return 0
@@ -130,6 +129,7 @@ class World:
         budget: bit/s shared by the edges; 0 for none.
         seed: of losses and jitter.
         deaf: says at what times no report comes through.
+        fair: whether flows have a queue each and take turns.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class World:
         budget: float = 0.0,
         seed: int = 0,
         deaf: Callable[[float], bool] = lambda now: False,
+        fair: bool = False,
     ) -> None:
         self.edges = edges
         self.now = 0.0
@@ -153,6 +154,7 @@ class World:
         self.shared = SharedLink[int](budget) if budget else None
         self._period = period
         self._deaf = deaf
+        self._fair = fair
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -185,12 +187,12 @@ class World:
                 heapq.heappop(self._events)[2]()
         self.now = until
 
-    def send(self, size: int, arrive: Callable[[], None]) -> None:
-        """Put a packet on the link; it may be dropped or lost."""
+    def send(self, size: int, arrive: Callable[[], None], flow: Hashable) -> None:
+        """Put a packet of a flow on the link; it may be dropped or lost."""
         if self.loss and self._random.random() < self.loss:
             self.lost_packets += 1
             arrive = _nothing
-        self.link.offer(arrive, size, self.now)
+        self.link.offer(arrive, size, self.now, flow if self._fair else None)
 
     def _frame(self, edge: Edge, number: int) -> None:
         if self.now >= edge.end:
@@ -207,7 +209,7 @@ class World:
         sample = Sample(self.now, size, edge.estimator.bitrate(self.now))
         edge.samples.append(sample)
         edge.estimator.sent(sequence, size, self.now)
-        whole = -(-size // PACKET_BYTES)
+        whole = packets(size)
         missing = [whole]
 
         def arrive() -> None:
@@ -217,8 +219,9 @@ class World:
                 self._note(edge, sequence, sample)
 
         for index in range(whole):
-            part = min(PACKET_BYTES, size - index * PACKET_BYTES)
-            self.send(part + (20 if index else OVERHEAD), arrive)
+            part = min(FURTHER_PACKET if index else PACKET_BYTES, size)
+            size -= part
+            self.send(part + (20 if index else OVERHEAD), arrive, id(edge))
 
     def _note(self, edge: Edge, sequence: int, sample: Sample) -> None:
         lost = sequence - edge.newest - 1
@@ -288,7 +291,7 @@ class Tcp:
             self.delivered.append((world.now, self._size))
             world.at(world.now + world.delay, lambda: self._acknowledged(number))
 
-        world.send(self._size, arrive)
+        world.send(self._size, arrive, 'tcp')
         world.at(sent + self._patience(), lambda: None if fate[0] else self._lost(number))
 
     def _patience(self) -> float:

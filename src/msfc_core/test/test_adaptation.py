@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 from typer.testing import CliRunner
 
 from detector_models import MODELS, make_images
 from hostile import small_learned_codec
+from image_bags import write_image_bag
 from msfc.bags.images import extract_images
 from msfc.bags.reading import BagError
 from msfc.cli.main import app
@@ -148,29 +147,15 @@ def test_a_picture_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) ->
         write_detections(detector, [broken], tmp_path / 'data')
 
 
-def write_bag(path: Path, pictures: list[np.ndarray]) -> None:
-    types = get_typestore(Stores.ROS2_JAZZY)
-    image, header = types.types['sensor_msgs/msg/Image'], types.types['std_msgs/msg/Header']
-    stamp = types.types['builtin_interfaces/msg/Time']
-    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        topic = writer.add_connection('/camera', image.__msgtype__, typestore=types)
-        for index, picture in enumerate(pictures):
-            message = image(
-                header=header(stamp=stamp(sec=index, nanosec=0), frame_id='camera'),
-                height=picture.shape[0], width=picture.shape[1], encoding='rgb8', is_bigendian=0,
-                step=3 * picture.shape[1], data=picture.reshape(-1),
-            )
-            data = types.serialize_cdr(message, image.__msgtype__)
-            writer.write(topic, 10**9 * index, data)
-
-
 def test_images_of_a_bag(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (6, 8, 3), np.uint8) for _ in range(3)]
-    write_bag(tmp_path / 'bag', pictures)
+    write_image_bag(tmp_path / 'bag', pictures)
     found = find_pictures(extract_images(tmp_path / 'bag', tmp_path / 'images'))
     assert len(found) == 3
     for path, picture in zip(found, pictures, strict=True):
         np.testing.assert_array_equal(cv2.imread(str(path))[:, :, ::-1], picture)
+    some = find_pictures(extract_images(tmp_path / 'bag', tmp_path / 'some', most=2))
+    assert [path.name for path in some] == [found[0].name, found[2].name]
     with pytest.raises(BagError):
         extract_images(tmp_path / 'bag', tmp_path / 'other', ['/elsewhere'])

@@ -227,15 +227,20 @@ def test_dear_bits_make_an_image_count_less() -> None:
 
 def test_gains_learn_faster(answers) -> None:
     codec = make_codec(answers)
-    slow, fast = parameter_groups(codec, 1e-3)
-    assert fast['lr'] == pytest.approx(10 * slow['lr'])
     names = {id(parameter): name for name, parameter in codec.named_parameters()}
-    assert {names[id(parameter)] for parameter in fast['params']} == {
-        'analysis.log_gain', 'inverse_gain', 'rate_offset', 'entropy.rate_hyper',
-        'entropy.rate_context', 'entropy.hyper_mean', 'entropy.hyper_scale',
+    rates = {
+        names[id(parameter)]: group['lr']
+        for group in parameter_groups(codec, 1e-3, fast=10, entropy=0.1)
+        for parameter in group['params']
     }
-    count = len(slow['params']) + len(fast['params'])
-    assert count == sum(parameter.requires_grad for parameter in codec.parameters())
+    assert set(rates) == {name for name, p in codec.named_parameters() if p.requires_grad}
+    gains = {'analysis.log_gain', 'inverse_gain', 'rate_offset'}
+    coder_gains = {
+        f'entropy.{name}' for name in ('rate_hyper', 'rate_context', 'hyper_mean', 'hyper_scale')
+    }
+    for name, rate in rates.items():
+        factor = 10 if name in gains | coder_gains else 1
+        assert rate == pytest.approx(1e-3 * factor * (0.1 if name.startswith('entropy.') else 1))
 
 
 def test_a_target_out_of_reach_has_a_price_that_ends() -> None:
@@ -269,4 +274,4 @@ def test_a_few_steps_bring_the_losses_down(detector, answers) -> None:
         codec.entropy.project()
         control.observe(coded.sent, rates)
         totals.append(total.item())
-    assert sum(totals[-5:]) < 0.7 * sum(totals[:5])
+    assert sum(totals[-5:]) < 0.8 * sum(totals[:5])

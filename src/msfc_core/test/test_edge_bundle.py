@@ -426,8 +426,8 @@ def test_a_graph_that_differs_is_not_written(
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     right = exporting.write_graph
 
-    def wrong(model: SplitModel, bundle: EdgeBundle) -> None:
-        right(other_weights('learned'), bundle)
+    def wrong(model: SplitModel, bundle: EdgeBundle, *others: Any) -> None:
+        right(other_weights('learned'), bundle, *others)
 
     monkeypatch.setattr(exporting, 'write_graph', wrong)
     with pytest.raises(ValueError, match=r'gives other codes than PyTorch: ONNX Runtime'):
@@ -450,7 +450,7 @@ def test_what_cannot_be_exported(
 ) -> None:
     with pytest.raises(ValueError, match='has a model in it: choose another'):
         export_edge(str(models['msfc']), models['msfc'])
-    with pytest.raises(ValueError, match=r'format onnx has precision fp32, fp16, not .bf16'):
+    with pytest.raises(ValueError, match=r'format onnx has precision fp32, fp16, int8, not .bf16'):
         export_edge(str(models['msfc']), tmp_path / 'out', 'onnx', 'bf16')
     monkeypatch.setattr(exporting, 'load_model', lambda source: tiny_model())
     with pytest.raises(ValueError, match='TinyDetector does not say'):
@@ -486,3 +486,29 @@ def test_the_tables_of_a_bundle_are_the_model_s(
     expected = codec.coder_arrays()
     assert arrays.keys() == expected.keys()
     assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)
+
+
+RELOADED = """
+import gc, os, signal, sys
+from pathlib import Path
+from msfc.edge_bundle import read_bundle
+from msfc.pipeline.graph_network import open_graph
+
+bundle = read_bundle(Path(sys.argv[1]))
+graphs = [open_graph(bundle, 'openvino') for _ in range(2)]
+while graphs:
+    graphs.pop(0)
+    gc.collect()
+signal.signal(signal.SIGINT, lambda number, frame: print('handled'))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_signals_reach_a_process_that_loaded_graphs_in_openvino(
+    bundles: dict[tuple[str, str], Path],
+) -> None:
+    run = subprocess.run(
+        [sys.executable, '-c', RELOADED, str(bundles['msfc', 'openvino'])],
+        stdout=subprocess.PIPE, text=True, timeout=100,
+    )
+    assert (run.returncode, run.stdout) == (0, 'handled\n')

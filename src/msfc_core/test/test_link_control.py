@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msfc.link.control import CongestionControl, LinkLimits, Observation
-from msfc.link.loss import HIGHEST_FLOOR, LossController, Verdict
+from msfc.link.loss import HIGHEST_FLOOR, MISSED, LossController, MessageSize, Verdict
 from msfc.link.overuse import LEAST, MOST, START, OveruseDetector, Usage
 
 
@@ -95,12 +96,40 @@ def test_loss_that_goes_with_the_rate_is_cut_until_there_is_little() -> None:
     st.lists(st.tuples(st.integers(0, 30), st.integers(-5, 30), st.integers(0, 300)), max_size=60)
 )
 def test_losses_of_any_kind(notes: list[tuple[int, int, int]]) -> None:
-    controller = LossController()
+    controller, size = LossController(), MessageSize()
     for messages, lost, packets in notes:
         factor = controller.note(messages, lost, max(packets, messages))
         assert 0.4 <= factor <= 1.0
         assert 0.0 <= controller.loss <= 1.0
         assert 0.0 <= controller.floor <= HIGHEST_FLOOR
+        size.note(messages, lost, max(packets, messages))
+        assert 0.0 <= size.loss <= 1.0
+        assert size.most_packets() >= 1
+
+
+def test_messages_have_so_many_packets_that_few_get_lost() -> None:
+    """It goes up to the loss of the radio within some blocks, and down again."""
+    size, rng, most = MessageSize(), random.Random(1), []
+    assert math.isinf(size.most_packets())
+    for share, messages in ((0.0, 100), (0.05, 1000), (0.0, 300)):
+        for _ in range(messages):
+            count = int(min(size.most_packets(), 8))
+            lost = any(rng.random() < share for _ in range(count))
+            size.note(1, int(lost), count)
+            most.append(count)
+    assert set(most[:100]) == {8}
+    late = most[160:1100]
+    # In 3 packets 14 % get lost, in 8 of them 34 %.
+    assert 2.0 <= sum(late) / len(late) <= 4.0
+    assert most[-1] == 8
+
+
+@pytest.mark.parametrize(('share', 'most'), [(0.01, 16), (0.02, 8), (0.05, 3), (0.2, 1), (1.0, 1)])
+def test_most_packets_of_a_message(share: float, most: int) -> None:
+    size = MessageSize()
+    size.loss = share
+    assert size.most_packets() == most
+    assert most == 1 or 1 - (1 - share) ** most <= MISSED < 1 - (1 - share) ** (most + 1)
 
 
 observations = st.builds(

@@ -257,6 +257,25 @@ def test_a_bitrate_is_used(kind: str) -> None:
     assert 200 * per_frame - 2 * cheapest <= total <= 200 * per_frame + 2 * cheapest
 
 
+@settings(max_examples=200)
+@given(rising, st.integers(LEAST_BYTES, 3000), st.integers(1, 3000))
+def test_a_wish_for_small_messages_never_skips_a_frame(
+    lengths: list[int], limit: int, wish: int
+) -> None:
+    controller = RateController(Clock(), Budget(limit))
+    controller.link_message_bytes = wish
+    choice = controller.choose(Lengths(lengths), range(len(lengths)))
+    best = brute_force(Lengths(lengths), list(range(len(lengths))), min(limit, wish))
+    fits = AROUND + lengths[0] <= limit
+    assert choice.rate == (best if best is not None else 0 if fits else None)
+
+
+@pytest.mark.parametrize('wish', [0.0, -1.0, math.nan])
+def test_a_wish_for_no_bytes_is_refused(wish: float) -> None:
+    with pytest.raises(ValueError, match='some bytes'):
+        RateController(Clock()).link_message_bytes = wish
+
+
 def bitrate_of(**settings: float | None) -> float | None:
     """Return what counts of a target of 80 kbit/s and other settings."""
     controller = RateController(Clock(), Budget(target_bitrate=80e3))

@@ -241,7 +241,7 @@ class Namespaces:
 def seldom_announced(profile: Path) -> bytes:
     """Return a profile of Fast DDS whose processes announce themselves every :data:`ANNOUNCED`.
 
-    As docs/deploy.md says for thin links: otherwise announcements take 15 kbit/s a process.
+    As docs/network.md says for thin links: otherwise announcements take 15 kbit/s a process.
     """
     tree = ElementTree.parse(profile)
     space = {'dds': XMLNS}

@@ -9,18 +9,13 @@ from pathlib import Path
 from msfc.zoo import DEFAULT_MODEL
 from msfc_demo.link_shape import LinkShape, parse_link
 
-LINK_MODEL = 'tabletop_learned'
-"""The model with a link: its rates are near each other, so that the edge can follow."""
-
 LINK_FRAMES, LINK_RATE = 150, 5.0
 
 OWN_RATE, ANY_RATE = -1, -2
 """Rates of the edge: what the model is made for, and the best of all that the budget allows."""
 
-DEFAULTS = {'frames': 60, 'rate': 0.0, 'model': DEFAULT_MODEL, 'codec_rate': OWN_RATE}
-LINK_DEFAULTS = {
-    'frames': LINK_FRAMES, 'rate': LINK_RATE, 'model': LINK_MODEL, 'codec_rate': ANY_RATE
-}  # fmt: skip
+DEFAULTS = {'frames': 60, 'rate': 0.0, 'codec_rate': OWN_RATE}
+LINK_DEFAULTS = {'frames': LINK_FRAMES, 'rate': LINK_RATE, 'codec_rate': ANY_RATE}
 
 
 def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,9 +60,9 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--model',
+        default=DEFAULT_MODEL,
         metavar='NAME_OR_DIR',
-        help=f'shipped model, or directory of a model file ({DEFAULT_MODEL}; with --link '
-        f'{LINK_MODEL}, which has rates to choose from)',
+        help=f'shipped model, or directory of a model file ({DEFAULT_MODEL})',
     )
     parser.add_argument(
         '--codec-rate',

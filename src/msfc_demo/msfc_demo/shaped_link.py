@@ -104,6 +104,19 @@ class _Datagram:
     delay: float | None = None
 
 
+def flow_of(packet: bytes) -> bytes:
+    """Return what tells the flow that a packet belongs to: protocol, addresses and ports.
+
+    As in Linux all fragments between two addresses are one flow, as most of them have no ports.
+    """
+    if packet[0] >> 4 != 4:
+        return b''
+    _, offset, more = fragment(packet)
+    begin = 4 * (packet[0] & 15)
+    ports = b'' if offset or more else packet[begin : begin + 4]
+    return packet[9:10] + packet[12:20] + ports
+
+
 def fragment(packet: bytes) -> tuple[int, int, bool]:
     """Return what an IPv4 header says: identification, offset, whether more fragments follow."""
     number, flags = struct.unpack_from('!HH', packet, 4)
@@ -123,7 +136,7 @@ class Direction:
     def __init__(self, source: int, sink: int, limit: int, seed: int) -> None:
         self.source, self._sink = source, sink
         self.queue: Bottleneck[bytes] = Bottleneck(WIDE, limit)
-        self.loss, self.delay = 0.0, 0.0
+        self.loss, self.delay, self.fair = 0.0, 0.0, False
         self.counts = {'offered': 0, 'lost': 0, 'dropped': 0, 'delivered': 0}
         self.delivered_bytes = {'tcp': 0, 'other': 0}
         self.datagrams = Datagrams()
@@ -141,7 +154,8 @@ class Direction:
             self.counts['offered'] += 1
             # Lost on the radio: it takes its place in the queue all the same.
             lost = self.loss and self._random.random() < self.loss
-            fits = self.queue.offer(b'' if lost else packet, len(packet), now)
+            flow = flow_of(packet) if self.fair else None
+            fits = self.queue.offer(b'' if lost else packet, len(packet), now, flow)
             self.counts['lost'] += bool(lost and fits)
             self.counts['dropped'] += not fits
             if packet[0] >> 4 == 4 and packet[9] == UDP:
@@ -183,7 +197,7 @@ class Carrier:
         self._directions = Direction(here, there, limit, 1), Direction(there, here, limit, 2)
         self._samples: list[dict[str, float]] = []
 
-    def shape(self, rate: float, loss: float, delay: float, limit: int) -> bool:
+    def shape(self, rate: float, loss: float, delay: float, limit: int, fair: bool) -> bool:
         """Shape the link.
 
         Args:
@@ -191,12 +205,14 @@ class Carrier:
             loss: share of the packets that is lost, both ways.
             delay: seconds that a packet travels, each way.
             limit: bytes of the queue towards the cloud.
+            fair: whether each flow has such a queue and they take turns, see
+                :class:`msfc.link.bottleneck.Bottleneck`; else all wait in one.
         """
         now = time.monotonic()
         there = self._directions[0]
         there.let_out(now)
         there.queue.set_rate(rate, now)
-        there.queue.limit = limit
+        there.queue.limit, there.fair = limit, fair
         for direction in self._directions:
             direction.loss, direction.delay = loss, delay
         return True
@@ -307,7 +323,7 @@ class ShapedHosts(TwoHosts):
             bufsize=1,
             start_new_session=True,
         )
-        self._ask('shape', rate=WIDE, loss=0.0, delay=0.0, limit=60_000)
+        self.shape(delay=0.0)
         for host in (self.robot, self.cloud):
             host.run('ip', 'address', 'add', f'{host.address}/24', 'dev', CABLE)
             host.run('ip', 'link', 'set', CABLE, 'mtu', str(MTU), 'multicast', 'on', 'up')
@@ -325,10 +341,15 @@ class ShapedHosts(TwoHosts):
         return json.loads(answer)
 
     def shape(
-        self, rate: float = WIDE, loss: float = 0.0, delay: float = 0.02, limit: int = 60_000
+        self,
+        rate: float = WIDE,
+        loss: float = 0.0,
+        delay: float = 0.02,
+        limit: int = 60_000,
+        fair: bool = False,
     ) -> None:
         """Shape the link, see :meth:`Carrier.shape`."""
-        self._ask('shape', rate=rate, loss=loss, delay=delay, limit=limit)
+        self._ask('shape', rate=rate, loss=loss, delay=delay, limit=limit, fair=fair)
 
     def carried(self) -> dict[str, int]:
         """Return what became of the packets to the cloud: offered, lost, dropped, delivered."""

@@ -17,7 +17,7 @@ def test_defaults():
 def test_defaults_with_a_link():
     options = parse_options(['--link', '200kbit,loss=5%'])
     assert options.link == LinkShape(200e3, 0.05)
-    assert (options.model, options.codec_rate) == ('tabletop_learned', -2)
+    assert (options.model, options.codec_rate) == (DEFAULT_MODEL, -2)
     assert options.rate > 0
     assert not options.paced
 

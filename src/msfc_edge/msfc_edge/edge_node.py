@@ -213,7 +213,7 @@ class EdgeNode(ManagedNode):
             f"These images on '{self._input_topic()}' never came, as they are too large or too "
             'many for this host. Let both ends be reliable (qos.image.reliability), give the '
             "camera's process more shared memory, or take image_transport compressed: see "
-            'docs/deploy.md, images on one machine'
+            'docs/network.md, images on one machine'
         )
 
     def type_advice(self, subscription: Subscription, other: str) -> str:

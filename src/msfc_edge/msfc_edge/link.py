@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -107,6 +108,7 @@ class EdgeLink:
     def _forget(self) -> None:
         self._adapts = False
         self._controller.link_bitrate = None
+        self._controller.link_message_bytes = math.inf
 
     def _set_adaptive(self, adaptive: bool) -> None:
         changed, self._adaptive = adaptive != self._adaptive, adaptive
@@ -169,8 +171,10 @@ class EdgeLink:
     def _follow(self) -> None:
         with self._lock:
             bitrate = self._estimator.bitrate(self._clock())
+            size = self._estimator.message_bytes()
         if self._adapts:
             self._controller.link_bitrate = bitrate
+            self._controller.link_message_bytes = size
 
     # -- what is told --
 
@@ -201,6 +205,8 @@ class EdgeLink:
                 'link_estimate': estimator.estimate,
                 'link_loss': estimator.loss,
             }
+            if estimator.message_bytes() < math.inf:
+                shown['link_message_bytes'] = estimator.message_bytes()
             usage = estimator.usage.value
         if report is None:
             return _texts(shown)

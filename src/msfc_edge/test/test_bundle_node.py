@@ -1,5 +1,7 @@
 """A node with an edge bundle: the packets of its pipeline, in a process without torch."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
@@ -8,6 +10,7 @@ import cv2
 from msfc_msgs.msg import CompressedFeature
 from sensor_msgs.msg import Image
 
+import locked_imports
 from msfc.edge_bundle import read_bundle
 from msfc.export_edge import export_edge
 from msfc.model_file import load_model
@@ -20,9 +23,14 @@ from ros_fixtures import camera_image, make_node
 
 pytestmark = pytest.mark.usefixtures('ros')
 
-SCRIPT = """
+SCRIPT = f"""
 import sys
 import threading
+
+sys.path.insert(0, {str(Path(locked_imports.__file__).parent)!r})
+import locked_imports
+
+locked_imports.leave_an_edge()
 
 def tell():
     for _ in sys.stdin:

@@ -38,7 +38,7 @@ class Rig:
                 received_up_to=self.features[-1].sequence if self.features else 0,
             )  # fmt: skip
             for name, value in fields.items():
-                setattr(message, name, value)
+                setattr(message, name, value() if callable(value) else value)
             self._number += 1
             self.cloud.publish(message)
             self.probe.spin(0.1)
@@ -104,6 +104,19 @@ def test_a_growing_delay_lowers_it(make_rig):
         'a lower budget',
         bitrate=200_000.0, delay=0.5, delay_trend=0.5, delay_samples=10,
     )  # fmt: skip
+
+
+def test_losses_make_messages_small_but_skip_none(make_rig):
+    rig = make_rig(adaptive=True, rate=-2)
+    rig.report(
+        lambda: 'link_message_bytes' in rig.values(),
+        'a wish for small messages',
+        image=True, lost=lambda: len(rig.features) // 2,
+    )  # fmt: skip
+    assert float(rig.values()['link_message_bytes']) == 1300
+    assert float(rig.values()['link_loss']) > 0.1
+    count = len(rig.features)
+    rig.report(lambda: len(rig.features) > count, 'features', image=True)
 
 
 def test_images_that_the_cloud_cannot_decode_are_skipped_before_the_work(make_rig):

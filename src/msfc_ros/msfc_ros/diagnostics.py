@@ -1,7 +1,7 @@
 """What a node thinks of its own state: findings with a level, made into a diagnostic status.
 
 All judgements are about the last :data:`msfc_ros.statistics.WINDOW` seconds, so that a status gets
-better by itself once its cause is gone. docs/deploy.md has the limits in a table.
+better by itself once its cause is gone. docs/diagnostics.md has the limits in a table.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,11 @@ KINDS = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 
 def extract_images(
-    bag: Path, folder: Path, topics: Sequence[str] = (), progress: StageProgress = no_progress
+    bag: Path,
+    folder: Path,
+    topics: Sequence[str] = (),
+    progress: StageProgress = no_progress,
+    most: int = 0,
 ) -> Path:
     """Write the camera images of a bag as PNG files, in the order of their times.
 
@@ -23,6 +28,7 @@ def extract_images(
         folder: to write into; images that are there are not written again.
         topics: only these; by default all of images.
         progress: shows how far it is.
+        most: about so many of each kind of message, evenly spread; 0 for all.
 
     Returns:
         The folder.
@@ -43,7 +49,8 @@ def extract_images(
                 raise
             continue
         with opened as images:
-            for message in images.messages():
+            step = -(-sum(1 for _ in images.messages()) // most) if most else 1
+            for message in islice(images.messages(), None, None, max(step, 1)):
                 path = folder / f'{message.time:020d}{message.topic.replace("/", "_")}.png'
                 written += 1
                 if not path.is_file():

@@ -21,12 +21,18 @@ def export_edge(
         typer.Option('--format', help='onnx, which ONNX Runtime and OpenVINO run, or openvino.'),
     ] = 'onnx',
     precision: Annotated[
-        str, typer.Option(help='fp32, fp16, or for openvino bf16: what the graph is to run in.')
+        str,
+        typer.Option(help='fp32, fp16, int8, or for openvino bf16: what the graph is to run in.'),
     ] = 'fp32',
     images: Annotated[
         Path | None,
         typer.Option(help='Folder of pictures that the bundle is checked with; by default some '
-                          'that come with msfc.'),
+                          'that come with msfc, or of those for calibration.'),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help='For int8: folder with pictures of what the robot will see, or a bag '
+                          'with its camera images.'),
     ] = None,
 ) -> None:
     """Write an edge bundle: what a robot without PyTorch needs of a model.
@@ -39,12 +45,13 @@ def export_edge(
         from msfc.export_edge import export_edge as run
 
         with Bar('loading') as update:
-            bundle = run(model, output, graph_format, precision, images, update)
+            bundle = run(model, output, graph_format, precision, images, update, calibration)
         check = bundle.check
         size = sum((output / name).stat().st_size for name in GRAPH_FILES[graph_format])
         print_lines([
             f'edge bundle {output}: model {bundle.fingerprint}, {graph_format} in {precision}, '
-            f'{size / 1e6:.1f} MB',
+            f'{size / 1e6:.1f} MB'
+            + (f', calibrated with {check["calibrated"]} pictures' * bool(check['calibrated'])),
             f'against PyTorch, {check["pictures"]} pictures in {check["runtime"]}: the code '
             f'differs by {check["largest_difference"]:.2g} at most; of {check["symbols"]} symbols '
             f'at rate {check["rate"]} {check["changed"]} changed',

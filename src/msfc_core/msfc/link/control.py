@@ -79,7 +79,7 @@ halved the estimate, and the delay at the last is more than half of that at the 
 
 FORGETTING = 30.0
 
-LEAVING, DOUBTING = 5.0, 30.0
+LEAVING, DOUBTING = 5.0, 90.0
 """Time constants with which the queue of others is forgotten, in seconds: when it has become
 shorter, and in any case, as it may have become this sender's."""
 
@@ -297,8 +297,8 @@ class _Others:
         self._cut = bitrate, excess, now
 
     def found(self, delay: float) -> None:
-        """Take a delay for that of others."""
-        self.delay = max(self.delay, delay)
+        """Take a delay for that of others, and what it was lately: a TCP flow halves its queue."""
+        self.delay = max(self.delay, delay, self._peak - STANDING)
 
 
 @dataclass

@@ -8,6 +8,8 @@ and that reports have ceased.
   has suddenly a hundredth of its rate, gets no more to queue up.
 * When reports cease, the target is halved every second, down to the least, as nobody knows what
   becomes of what is sent. It is up again as soon as they come back.
+* Where packets get lost on the radio, messages should be smaller, so that most arrive
+  (:meth:`LinkEstimator.message_bytes`); GCC has nothing of the kind, as it sends packets.
 * With a *share* of a budget, in the report, no more than that is sent. The receiver judges what
   all senders of the budget have in common (:mod:`msfc.link.shares`), losses too.
 """
@@ -18,6 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from msfc.link.control import CongestionControl, LinkLimits, Observation
+from msfc.link.loss import MessageSize
 from msfc.link.overuse import Usage
 from msfc.link.receiver import LATEST, Smallest
 from msfc.link.report import LinkReport, ahead
@@ -73,6 +76,7 @@ class LinkEstimator:
     def __init__(self, limits: LinkLimits | None = None) -> None:
         self._limits = limits or LinkLimits()
         self._control = CongestionControl(self._limits)
+        self._size = MessageSize()
         self.report: LinkReport | None = None
         self._reported = 0.0
         self._begin: float | None = None
@@ -110,13 +114,16 @@ class LinkEstimator:
             return
         self.report, self._reported = report, now
         landed = self._land(report, now)
+        # None that is lost is counted in the first report, which may be on senders before.
+        lost = ahead(report.lost, before.lost) if before is not None and newer > 0 else None
+        if lost is not None and landed:
+            self._size.note(len(landed), lost, sum(packets(one.size) for one in landed))
         if landed and self._cut_after is not None:
             if ahead(landed[0].sequence, self._cut_after) <= 0:
                 landed = []  # sent before the cut, so that nothing of it is to be learnt
             else:
                 self._cut_after = None
-        if before is not None and newer > 0 and landed and not report.share:
-            lost = ahead(report.lost, before.lost)
+        if lost is not None and landed and not report.share:
             whole = sum(packets(one.size) for one in landed)
             self._control.note_fates(len(landed), lost, whole, now)
         seen = Observation(
@@ -142,6 +149,10 @@ class LinkEstimator:
         if silence > 0.0:
             target *= 0.5 ** (1 + int(min(silence / SILENCE, 100.0)))
         return min(max(target, self._limits.least), self._limits.most)
+
+    def message_bytes(self) -> float:
+        """Return how large a message should be at most, so that it arrives; may be infinite."""
+        return PACKET_BYTES + FURTHER_PACKET * (self._size.most_packets() - 1.0)
 
     def admits(self, now: float) -> bool:
         """Return whether a message may be sent at a time: not while others are overdue.
@@ -177,7 +188,7 @@ class LinkEstimator:
     @property
     def loss(self) -> float:
         """Share of packets that were lost lately, 0 to 1."""
-        return self._control.loss.loss
+        return self._size.loss
 
     # -- steps --
 

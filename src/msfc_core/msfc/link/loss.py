@@ -1,4 +1,4 @@
-"""Is what gets lost lost because too much is sent?
+"""Is what gets lost lost because too much is sent? And if not, how large may a message be?
 
 The loss-based controller of draft-ietf-rmcat-gcc-02, section 6: below 2 % lost the rate may rise,
 up to 10 % it stays, beyond that it falls by half of what is lost. It differs in three points, as
@@ -10,10 +10,14 @@ the messages here are few and large, and radios lose some whatever the rate:
 * Loss that stays when the rate has been cut is none that cutting helps against: it becomes the
   *floor* above which loss counts. (WebRTC's later ``LossBasedBweV2`` has such an inherent loss
   too, found by maximum likelihood.) To find out, a rate that is held for two blocks is cut once.
+
+Against loss that has nothing to do with the rate smaller messages help: a message is lost with any
+of its packets (:class:`MessageSize`).
 """
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 LITTLE, MUCH = 0.02, 0.10
@@ -38,6 +42,12 @@ HIGHEST_FLOOR = 0.25
 
 FORGETTING = 0.3
 """Part of the way that the floor moves to the loss of a block without too much of it."""
+
+MISSED = 0.15
+"""Part of the messages that may get lost; those of one packet may lose more."""
+
+SMOOTHING = 0.2
+"""Weight of a new block in the loss of packets by which the size of messages goes."""
 
 
 class Verdict(Enum):
@@ -88,8 +98,7 @@ class LossController:
         early = self._lost >= SURE and self._packets >= EARLY
         if not self._sent or (self._packets < PACKETS and not early):
             return 1.0
-        gone = min(max(self._lost / self._sent, 0.0), 1.0)
-        self.loss = 1.0 - (1.0 - gone) ** (self._sent / self._packets)
+        self.loss = packet_loss(self._sent, self._lost, self._packets)
         sent, lost, each = self._sent, self._lost, self._packets / self._sent
         self._clear()
         self.blocks += 1
@@ -121,3 +130,48 @@ class LossController:
         full = max(self.floor, 1.0 - (1.0 - before) / factor)
         if self.loss > (before + full) / 2:
             self.floor = min((before + self.loss) / 2, HIGHEST_FLOOR)
+
+
+class MessageSize:
+    """Says in how many packets a message should go, so that few messages get lost.
+
+    Attributes:
+        loss: share of packets lost lately, 0 to 1.
+    """
+
+    def __init__(self) -> None:
+        self.loss = 0.0
+        self._blocks = 0
+        self._sent = self._lost = self._packets = 0
+
+    def note(self, messages: int, lost: int, packets: int) -> None:
+        """Take note of messages whose fate is known, see :meth:`LossController.note`."""
+        self._sent += messages
+        self._lost += lost
+        self._packets += packets
+        if not self._sent or self._packets < PACKETS:
+            return
+        self._blocks += 1
+        new = packet_loss(self._sent, self._lost, self._packets)
+        self.loss += max(SMOOTHING, 1.0 / self._blocks) * (new - self.loss)
+        self._sent = self._lost = self._packets = 0
+
+    def most_packets(self) -> float:
+        """Return in how many, at least 1; infinite while next to nothing is lost."""
+        if self.loss >= 1.0:
+            return 1.0
+        each = -math.log1p(-self.loss)
+        most = -math.log1p(-MISSED) / each if each > 0.0 else math.inf
+        return max(1.0, float(math.floor(most))) if most < PACKETS else math.inf
+
+
+def packet_loss(messages: int, lost: int, packets: int) -> float:
+    """Return the share of packets that was lost, if each was for itself.
+
+    Args:
+        messages: how many were sent, at least 1.
+        lost: how many of them were lost.
+        packets: what they were sent in, as many each.
+    """
+    gone = min(max(lost / messages, 0.0), 1.0)
+    return 1.0 - (1.0 - gone) ** (messages / packets)

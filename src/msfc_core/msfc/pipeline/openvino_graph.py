@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,20 @@ from numpy.typing import NDArray
 from msfc.edge_bundle import BundleError, EdgeBundle
 from msfc.preprocessing import Pixels
 
-HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}
-"""OpenVINO's names of precisions. One that a processor does not have it replaces by float32."""
+HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'f32'}
+"""OpenVINO's names of precisions, in ``int8`` of what is left in floating point. One that a
+processor does not have it replaces by float32."""
+
+
+@cache
+def shared_core() -> openvino.Core:
+    """Return OpenVINO's core, one for the process.
+
+    Its CPU plugin gives the thread a stack for signal handlers, and takes it back when a core
+    goes: of two cores the first's memory is gone when the second restores it, and the next signal
+    kills the process.
+    """
+    return openvino.Core()
 
 
 class OpenVinoGraph:
@@ -29,7 +42,7 @@ class OpenVinoGraph:
     """
 
     def __init__(self, bundle: EdgeBundle, device: str = 'auto', threads: int = 0) -> None:
-        core = openvino.Core()
+        core = shared_core()
         name = 'CPU' if device == 'auto' else device.upper()
         if name not in core.available_devices:
             raise ValueError(

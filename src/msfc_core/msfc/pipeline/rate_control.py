@@ -12,8 +12,8 @@ For each frame::
         ...                                     # publish it
         controller.spend(choice.message_bytes)
 
-At any time, from any thread, :attr:`RateController.budget`, :attr:`RateController.link_bitrate`
-and :attr:`RateController.share` may be set.
+At any time, from any thread, :attr:`RateController.budget`, :attr:`RateController.link_bitrate`,
+:attr:`RateController.link_message_bytes` and :attr:`RateController.share` may be set.
 """
 
 from __future__ import annotations
@@ -187,6 +187,7 @@ class RateController:
         self._lock = threading.Lock()
         self._budget = budget or Budget()
         self._link_bitrate: float | None = None
+        self._link_message_bytes = math.inf
         self._share = 1.0
         self._bucket: TokenBucket | None = None
         self._cheapest = 0
@@ -220,6 +221,20 @@ class RateController:
         with self._lock:
             self._link_bitrate = bitrate
             self._adjust()
+
+    @property
+    def link_message_bytes(self) -> float:
+        """The bytes that a message should have at most, so that it arrives; infinite for any.
+
+        May be set. It is no limit but a wish: at the cheapest rate a message may be larger.
+        """
+        return self._link_message_bytes
+
+    @link_message_bytes.setter
+    def link_message_bytes(self, size: float) -> None:
+        if not size > 0:
+            raise ValueError(f'a message has some bytes, not {size}')
+        self._link_message_bytes = size
 
     @property
     def share(self) -> float:
@@ -278,11 +293,14 @@ class RateController:
         allowed = min(bounds.values())
         if allowed <= around:
             return _skip(bounds, 0, around + 1, rates[0])
-        free = allowed == math.inf
-        best = rates[-1] if free else self._search(frame, rates, allowed - around)
+        wanted = min(allowed, self._link_message_bytes)
+        free = wanted == math.inf
+        best = rates[-1] if free else self._search(frame, rates, wanted - around)
         if best is not None:
-            return Choice(best, around + frame.payload_bytes(best), allowed)
+            return Choice(best, around + frame.payload_bytes(best), wanted)
         cheapest = around + frame.payload_bytes(rates[0])
+        if cheapest <= allowed:
+            return Choice(rates[0], cheapest, allowed)
         with self._lock:
             self._make_room(cheapest, bounds)
         return _skip(bounds, cheapest, cheapest, rates[0])

@@ -209,6 +209,7 @@ class DistillObjective(nn.Module):
             answers = ask(self.detector, [example.image for example in batch.examples])
         state = self.training_state
         self.losses.settings = self.settings.at(state.iteration)
+        state.codec.entropy.noise = self.settings.noise
         rates = state.rates(len(answers), device)
         rng = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
         groups: defaultdict[Size, list[int]] = defaultdict(list)

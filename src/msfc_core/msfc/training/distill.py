@@ -8,6 +8,7 @@ of its own, which follows the bytes that the rate is meant to take.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -56,6 +57,8 @@ class DistillSettings:
         distance_first: in so many iterations at the beginning, the distance between pyramids is
             all that counts, with a weight of 1: that is cheap.
         most_price: of 1,000 bits, where a target out of reach ends.
+        noise: share of noisy symbols in the bits that are paid for, the rest is of rounded ones.
+            Noise alone overstates the bits of sparse symbols, rounding alone hides their gradient.
     """
 
     features: float = 0.2
@@ -70,11 +73,13 @@ class DistillSettings:
     crop: float = 0.5
     distance_first: float = 0
     most_price: float = 10.0
+    noise: float = 0.5
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             samples = name in ('proposals', 'detections')
-            high = {'crop': 1.0, 'background': 1.0, 'distance_first': 1e9}.get(name, 1000)
+            shares = ('crop', 'background', 'noise')
+            high = 1.0 if name in shares else 1e9 if name == 'distance_first' else 1000
             low = 1e-6 if name == 'most_price' else 1 if samples else 0
             check_number(value, name, low, high)
             whole = samples or name == 'distance_first'
@@ -378,7 +383,11 @@ class RateControl(nn.Module):
 
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, fast: float = 10.0, momentum: float | None = None
+    model: nn.Module,
+    learning_rate: float,
+    fast: float = 10.0,
+    momentum: float | None = None,
+    entropy: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Return an optimiser's groups; ``factor`` of each is its share of the learning rate.
 
@@ -388,27 +397,23 @@ def parameter_groups(
         fast: factor on it for gains and what else learns faster.
         momentum: the weights of convolutions are a group of their own with it, for
             :class:`~msfc.training.optimizers.Muon`.
+        entropy: factor, besides, for all of the entropy model.
     """
-    slow: list[Tensor] = []
-    quick: list[Tensor] = []
-    turned: list[Tensor] = []
+    chosen: defaultdict[tuple[bool, bool, bool], list[Tensor]] = defaultdict(list)
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name.rpartition('.')[2] in FAST:
-            quick.append(parameter)
-        elif momentum is not None and parameter.ndim == 4 and '.entropy.' not in name:
-            turned.append(parameter)
-        else:
-            slow.append(parameter)
-    groups = [
-        {'params': slow, 'lr': learning_rate, 'factor': 1.0},
-        {'params': quick, 'lr': learning_rate * fast, 'factor': fast, 'weight_decay': 0.0},
-    ]
-    if turned:
-        groups.append(
-            {'params': turned, 'lr': learning_rate, 'factor': 1.0, 'momentum': momentum}
-        )
+        if parameter.requires_grad:
+            quick, coder = name.rpartition('.')[2] in FAST, '.entropy.' in f'.{name}'
+            turned = momentum is not None and parameter.ndim == 4 and not coder
+            chosen[quick, coder, turned].append(parameter)
+    groups: list[dict[str, Any]] = []
+    for (quick, coder, turned), parameters in chosen.items():
+        factor = (fast if quick else 1.0) * (entropy if coder else 1.0)
+        group = {'params': parameters, 'lr': learning_rate * factor, 'factor': factor}
+        if quick:
+            group['weight_decay'] = 0.0
+        if turned:
+            group['momentum'] = momentum
+        groups.append(group)
     return groups
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from msfc.settings import check_number
 from msfc.training.augmentation import Augmentation
 from msfc.training.distill import DistillSettings
 
@@ -52,6 +53,10 @@ class Step:
         optimizer: ``adamw`` or ``sgd``, which the paper leaves open, or ``muon`` for a learned
             codec, see :class:`msfc.training.optimizers.Muon`.
         momentum: of SGD and Muon.
+        gains_factor: on the learning rate, for a learned codec's gains and what else is of one
+            rate.
+        entropy_factor: on the learning rate, for a learned codec's entropy model. One that is
+            trained already loses half of what it knows at a rate that its transforms want.
         hold: share of the iterations, after the rise, at the peak of the learning rate.
         objective: ``task``, the detector's own losses against labels, or ``distill``, without
             labels: the answers of the uncompressed detector are the goal.
@@ -83,6 +88,8 @@ class Step:
     freeze: list[str] = field(default_factory=list)
     optimizer: str = 'adamw'
     momentum: float = 0.9
+    gains_factor: float = 10.0
+    entropy_factor: float = 1.0
     hold: float = 0.0
     objective: str = 'task'
     distill: dict[str, float] = field(default_factory=dict)
@@ -111,6 +118,8 @@ class Step:
         self._check_codec(where)
         if not 0 <= self.momentum < 1:
             raise ValueError(f'{where}: momentum must be in [0, 1)')
+        for name in ('gains_factor', 'entropy_factor'):
+            check_number(getattr(self, name), f'{where}: {name}', 1e-6, 1000)
         for name, weight in self.loss_weights.items():
             if weight < 0:
                 raise ValueError(f'{where}: the weight of {name} must be 0 or more')
@@ -148,7 +157,8 @@ class Step:
             settings['trains'] = 'msfc'  # as it was called: digests from then stay valid
         added = (
             'loss_weights', 'freeze_norms', 'freeze', 'optimizer', 'momentum', 'hold', 'objective',
-            'distill', 'byte_targets', 'average', 'keep_answers',
+            'distill', 'byte_targets', 'average', 'keep_answers', 'gains_factor',
+            'entropy_factor',
         )
         plain = asdict(Step('plain', 'codec', 1))
         for name in added:

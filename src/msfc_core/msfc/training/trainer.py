@@ -161,7 +161,9 @@ def make_optimizer(model: nn.Module, step: Step) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {'lr': step.learning_rate, 'weight_decay': step.weight_decay}
     if step.byte_targets:
         momentum = step.momentum if step.optimizer == 'muon' else None
-        trained = parameter_groups(model, step.learning_rate, momentum=momentum)
+        trained = parameter_groups(
+            model, step.learning_rate, step.gains_factor, momentum, step.entropy_factor
+        )
         settings['betas'] = (0.9, 0.98)  # the goal moves: prices follow the bytes
     if step.optimizer == 'sgd':
         return torch.optim.SGD(trained, momentum=step.momentum, **settings)

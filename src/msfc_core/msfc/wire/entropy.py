@@ -9,7 +9,7 @@ the weights at hand when a network is built. ``docs/wire-format.md`` is the defi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -242,16 +242,21 @@ class EntropyNetwork:
         self.hyper_index = index.clip(0, SCALES - 1).astype(np.uint8)
         self.hyper_channels = self._first.inputs
         self.rates = len(self.hyper_mean)
+        self._width = self._hidden[0].inputs
+        self._check()
         # By colour of the cells that learn of a slice and of those that it is known of.
         self._edges = [_part(update, EDGES) for update in self._update]
-        self._crosses = [_part(update, CROSSES) for update in self._update]
-        self._check()
+        self._crosses = [_part(update, CROSSES, self._width) for update in self._update[:-1]]
+        self._squares = [_part(update, range(9), self._width) for update in self._update[:-1]]
 
     def _check(self) -> None:
         if len(self.slices) > MAX_SLICES:
             raise ValueError(f'{len(self.slices)} slices, but at most {MAX_SLICES} are possible')
         if any(update.offset.any() for update in self._update):
             raise ValueError('the entropy network adds known values without an offset')
+        widths = [self._width * (len(self.slices) - k) for k in range(len(self.slices))]
+        if [layer.outputs for layer in self._update] != widths:
+            raise ValueError('the entropy network has not a context for each slice')
         if [layer.outputs for layer in self._output[::2]] != [2 * n for n in self.slices]:
             raise ValueError(f'the entropy network is not of slices {self.slices}')
 
@@ -271,18 +276,21 @@ class EntropyNetwork:
         context = spread(self._last.convolve(deep).astype(np.int32), size)
         context = context.reshape(size[0] * size[1], -1) + self._rate_context[rate]
         cells = board(*size)
-        return Context(size, [context[cells.cells[0]], context[cells.cells[1]]])
+        colours = [context[cells.cells[0]], context[cells.cells[1]]]
+        return Context(size, colours)
 
-    def predict(self, step: int, context: Ints) -> tuple[Ints, NDArray[np.uint8]]:
+    def predict(self, step: int, context: Context) -> tuple[Ints, NDArray[np.uint8]]:
         """Return means and indices of scales, each M x slice, of the M cells of one pass."""
-        sums = self._output[step](rectify(self._hidden[step](rectify_context(context))))
+        k, odd = divmod(step, 2)
+        seen = rectify_context(context.sums[odd][:, k * self._width : (k + 1) * self._width])
+        sums = self._output[step](rectify(self._hidden[step](seen)))
         count = sums.shape[1] // 2
         means = rounded(sums[:, :count].copy(), WEIGHT_BITS, -TOP_VALUE, TOP_VALUE)
         index = rounded(sums[:, count:].copy(), SCALE_SHIFT, 0, SCALES - 1)
         return means.astype(np.int32), index.astype(np.uint8)
 
     def learn(self, context: Context, step: int, values: Ints) -> None:
-        """Add the values of a pass to the context of those to come.
+        """Add the values of a pass to the contexts of those to come.
 
         Args:
             context: the image's; it is changed.
@@ -297,10 +305,11 @@ class EntropyNetwork:
             )
         context.plane[cells.places[odd]] = clipped(values)
         if not odd:
-            sums[1] += _product(context.plane, cells.edges, self._edges[k])
+            sums[1][:, k * self._width :] += _product(context.plane, cells.edges, self._edges[k])
         elif k + 1 < len(self.slices):
-            sums[0] += _product(context.plane, cells.squares, self._update[k].matrix)
-            sums[1] += _product(context.plane, cells.crosses, self._crosses[k])
+            later = slice((k + 1) * self._width, None)
+            sums[0][:, later] += _product(context.plane, cells.squares, self._squares[k])
+            sums[1][:, later] += _product(context.plane, cells.crosses, self._crosses[k])
 
 
 @dataclass
@@ -309,7 +318,7 @@ class Context:
 
     Attributes:
         size: height and width of the code.
-        sums: for each colour M x context width.
+        sums: for each colour M x slices width: a context for each slice, side by side.
         plane: values of the slice at hand, a cell more all around.
     """
 
@@ -318,10 +327,10 @@ class Context:
     plane: Floats = None  # type: ignore[assignment]  # made by the first pass of each slice
 
 
-def _part(layer: Layer, places: tuple[int, ...]) -> Floats:
-    """Return the rows of a 3 x 3 kernel's matrix that belong to some of its places."""
-    kernel = layer.kernel.reshape(9, layer.inputs, layer.outputs)
-    return np.ascontiguousarray(kernel[list(places)].reshape(-1, layer.outputs))
+def _part(layer: Layer, places: Sequence[int], first: int = 0) -> Floats:
+    """Return a 3 x 3 kernel's matrix at some of its places, for outputs from ``first`` on."""
+    kernel = layer.kernel.reshape(9, layer.inputs, layer.outputs)[list(places), :, first:]
+    return np.ascontiguousarray(kernel.reshape(-1, layer.outputs - first))
 
 
 def _product(plane: Floats, places: NDArray[np.intp], matrix: Floats) -> Ints:

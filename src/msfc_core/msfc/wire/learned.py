@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 CODING_LEARNED = 1
 """The number of this coding in packets."""
 
-LEAST_SCALE, GREATEST_SCALE = 0.05, 64.0
+LEAST_SCALE, GREATEST_SCALE = 0.11, 64.0
 """Standard deviations of scale 0 and of the last one, in steps of the rounding."""
 
 MAX_REACH = 255
@@ -286,7 +286,7 @@ class LearnedCoder(PayloadCoder):
         context, cells = network.begin(hyper, rate, size), board(*size).cells
         known = np.empty((size[0] * size[1], self._channels), np.int32)
         for step in range(2 * len(network.slices)):
-            means, index = network.predict(step, context.sums[step % 2])
+            means, index = network.predict(step, context)
             move = None
             if guide is not None:
                 move = guide.move(step, means, index)

@@ -14,7 +14,7 @@ _NUMBERS = {'uint8': 1, 'uint16': 2, 'uint32': 4, 'float32': 4}
 
 PACKET_BYTES = 1300
 """The largest message that surely goes in one packet at an MTU of 1,500 bytes: Fast DDS, UDP and
-IP put 192 bytes around a reliable one (docs/deploy.md), so that 8 are to spare."""
+IP put 192 bytes around a reliable one (docs/network.md), so that 8 are to spare."""
 
 
 def compressed_feature_bytes(payload_bytes: int, frame_id: str = 'camera_optical_frame') -> int:

@@ -34,8 +34,8 @@ class LearnedConfig(CodecConfig):
         analysis_blocks: residual blocks at the code's size in the analysis.
         synthesis_widths: channels at each level's size in the synthesis, finest first.
         synthesis_blocks: residual blocks at each level's size in the synthesis.
-        context_width: channels of the context that the entropy model keeps per cell.
-        hidden_width: channels between that context and means and scales.
+        context_width: channels of each slice's context, which the entropy model keeps per cell.
+        hidden_width: channels between a context and means and scales.
         hyper_width: channels inside the hyper-decoder.
     """
 

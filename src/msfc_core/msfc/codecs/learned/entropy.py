@@ -38,7 +38,6 @@ SCALE_STEPS = 8
 """Steps of the scale's index per unit of the network's output."""
 
 LOG_STEP = math.log(GREATEST_SCALE / LEAST_SCALE) / (SCALES - 1)
-LEAST_PROBABILITY = 2.0**-20
 
 
 def pass_through(value: Tensor, rounded: Tensor) -> Tensor:
@@ -115,17 +114,47 @@ def seen_value(value: Tensor) -> Tensor:
     return pass_through(value, value.clamp(-top, top))
 
 
+class _Bounded(torch.autograd.Function):
+    """Clamps; gradients pass that lead back between the bounds, and no others."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.bounds = low, high
+        return value.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (value,), (low, high), (gradient,) = ctx.saved_tensors, ctx.bounds, gradients
+        passes = ((value >= low) | (gradient < 0)) & ((value <= high) | (gradient > 0))
+        return gradient * passes, None, None
+
+
+def scale_index(output: Tensor) -> Tensor:
+    """Return the index 0 .. 63 of the network's output for a scale; gradients pass.
+
+    Cells where nothing is sent pull their scale down for ever: past the bound it would take long
+    to come back.
+    """
+    bounded: Tensor = _Bounded.apply(output * SCALE_STEPS, 0, SCALES - 1)
+    return pass_through(bounded, (bounded + 0.5).floor())
+
+
 def scale_of(index: Tensor) -> Tensor:
     """Return the standard deviation of an index 0 .. 63."""
     return LEAST_SCALE * torch.exp(LOG_STEP * index)
 
 
 def gaussian_bits(value: Tensor, scale: Tensor) -> Tensor:
-    """Return the bits of the unit interval around ``value`` under a Gaussian of mean 0."""
+    """Return the bits of the unit interval around ``value`` under a Gaussian of mean 0.
+
+    In logarithms, so that surprises have a gradient: without it nothing would keep scales from
+    shrinking until every symbol is one.
+    """
     value = value.abs()
-    upper = torch.special.ndtr((0.5 - value) / scale)
-    lower = torch.special.ndtr((-0.5 - value) / scale)
-    return -torch.log2((upper - lower).clamp_min(LEAST_PROBABILITY))
+    upper = torch.special.log_ndtr((0.5 - value) / scale)
+    lower = torch.special.log_ndtr((-0.5 - value) / scale)
+    return -(upper + torch.log1p(-(lower - upper).exp())) / math.log(2)
 
 
 def checkerboard(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -155,12 +184,16 @@ class Coded:
 class EntropyModel(nn.Module):
     """Means and scales of the rounded code, from a hyper-latent and from what is decoded already.
 
-    A context of ``context_width`` sums per cell starts from the hyper-latent. Slice by slice, each
-    on the two colours of a checkerboard, a small network reads means and scales off the context,
-    and the decoded values are added to it by a 3 x 3 convolution.
+    Each slice has a context of its own, ``context_width`` sums per cell, which starts from the
+    hyper-latent. Slice by slice, each on the two colours of a checkerboard, a small network reads
+    means and scales off the slice's context, and the decoded values are added to it and to those
+    of later slices by a 3 x 3 convolution.
 
     Args:
         config: the architecture.
+
+    Attributes:
+        noise: share of symbols with noise instead of rounding in :attr:`Coded.bits`.
     """
 
     frequencies: Tensor
@@ -170,15 +203,17 @@ class EntropyModel(nn.Module):
     def __init__(self, config: LearnedConfig) -> None:
         super().__init__()
         self.config = config
+        self.noise = 0.5
         width, context, hidden = config.hyper_width, config.context_width, config.hidden_width
+        slices = len(config.slices)
         self.hyper_first = FixedConv(config.hyper_channels, width, 3, TOP_VALUE)
         self.hyper_spread = FixedConv(width, 4 * width, 1, TOP_ACTIVATION)
         self.hyper_second = FixedConv(width, width, 3, TOP_ACTIVATION)
-        self.hyper_last = FixedConv(width, 4 * context, 1, TOP_ACTIVATION)
+        self.hyper_last = FixedConv(width, 4 * slices * context, 1, TOP_ACTIVATION)
         self.rate_hyper = nn.Parameter(torch.zeros(config.rates, width))
-        self.rate_context = nn.Parameter(torch.zeros(config.rates, context))
+        self.rate_context = nn.Parameter(torch.zeros(config.rates, slices * context))
         self.hyper_mean = nn.Parameter(torch.zeros(config.rates, config.hyper_channels))
-        self.hyper_scale = nn.Parameter(torch.full((config.rates, config.hyper_channels), 3.3))
+        self.hyper_scale = nn.Parameter(torch.full((config.rates, config.hyper_channels), 2.7))
         passes = [count for count in config.slices for _ in range(2)]
         self.hidden = nn.ModuleList(
             FixedConv(context, hidden, 1, TOP_ACTIVATION) for _ in passes
@@ -187,7 +222,8 @@ class EntropyModel(nn.Module):
             FixedConv(hidden, 2 * count, 1, TOP_ACTIVATION) for count in passes
         )
         self.update = nn.ModuleList(
-            FixedConv(count, context, 3, TOP_VALUE, offset=False) for count in config.slices
+            FixedConv(count, (slices - k) * context, 3, TOP_VALUE, offset=False)
+            for k, count in enumerate(config.slices)
         )
         frequencies, reaches = gaussian_tables()
         self.register_buffer('frequencies', torch.from_numpy(frequencies))
@@ -205,7 +241,7 @@ class EntropyModel(nn.Module):
             assert isinstance(layer, FixedConv)
             layer.weight.mul_(0.3)
             layer.bias[:count] = 0.0
-            layer.bias[count:] = 3.3  # a scale of about 1
+            layer.bias[count:] = 2.7  # a scale of about 1
 
     def set_key_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over tables for coding against key frames, all of them or none."""
@@ -236,7 +272,7 @@ class EntropyModel(nn.Module):
                 module.project()
 
     def context(self, hyper: Tensor, rate: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the context before any value is decoded, N x width x h x w.
+        """Return all slices' contexts before any value is decoded, N x slices width x h x w.
 
         Args:
             hyper: rounded hyper-latents, N x C_z x h/4 x w/4.
@@ -253,19 +289,21 @@ class EntropyModel(nn.Module):
         return x + fixed(self.rate_context, sums, EXACT)[rate][:, :, None, None]
 
     def prediction(self, step: int, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and indices of scales, each N x slice x h x w, of one pass."""
+        """Return means and indices of scales, each N x slice x h x w, of one pass.
+
+        Args:
+            step: the pass: twice the slice, and one more for the second colour.
+            context: the slice's, N x width x h x w.
+        """
         sums: Tensor = self.output[step](rectify(self.hidden[step](rectify(context))))
         mean, index = sums.chunk(2, 1)
         mean = fixed(mean, ACTIVATION_BITS, TOP_VALUE)
-        index = index * SCALE_STEPS
-        index = pass_through(index, (index + 0.5).floor().clamp(0, SCALES - 1))
-        return mean, index
+        return mean, scale_index(index)
 
     def hyper_parameters(self, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Return whole means and indices of scales of the hyper-latent, each N x C_z x 1 x 1."""
         mean = fixed(self.hyper_mean, 0, TOP_VALUE)
-        index = self.hyper_scale * SCALE_STEPS
-        index = pass_through(index, (index + 0.5).floor().clamp(0, SCALES - 1))
+        index = scale_index(self.hyper_scale)
         return mean[rate][:, :, None, None], index[rate][:, :, None, None]
 
     def forward(self, code: Tensor, hyper: Tensor, rate: Tensor) -> Coded:
@@ -280,20 +318,26 @@ class EntropyModel(nn.Module):
         mean, index = self.hyper_parameters(rate)
         rounded = pass_through(hyper, hyper.round())
         hyper_hard = gaussian_bits(rounded - mean, scale_of(index))
-        context = self.context(rounded, rate, (code.shape[-2], code.shape[-1]))
+        contexts = self.context(rounded, rate, (code.shape[-2], code.shape[-1]))
         even = checkerboard(code.shape[-2], code.shape[-1], code.device)
+        width = self.config.context_width
         values, soft, hard = [], [], []
         for k, part in enumerate(code.split(self.config.slices, 1)):
+            context, contexts = contexts[:, :width], contexts[:, width:]
             mean_even, index_even = self.prediction(2 * k, context)
-            known = (pass_through(part - mean_even, (part - mean_even).round()) + mean_even) * even
-            context = context + self.update[k](seen_value(known))
-            mean_odd, index_odd = self.prediction(2 * k + 1, context)
+            whole = (part - mean_even).round() * (index_even > 0)
+            rounded_even = pass_through(part - mean_even, whole) + mean_even
+            update = self.update[k](seen_value(rounded_even * even))
+            mean_odd, index_odd = self.prediction(2 * k + 1, context + update[:, :width])
             mean_k = mean_even * even + mean_odd * (1 - even)
-            scale = scale_of(index_even * even + index_odd * (1 - even))
+            index_k = index_even * even + index_odd * (1 - even)
+            scale = scale_of(index_k)
             centred = part - mean_k
             whole = pass_through(centred, centred.round())
-            value = whole + mean_k
-            context = context + self.update[k](seen_value(value * (1 - even)))
+            # At index 0 nothing is written, but the bits teach the scale of what is lost.
+            value = pass_through(centred, whole * (index_k > 0)) + mean_k
+            if k + 1 < len(self.config.slices):
+                contexts = contexts + self.update[k](seen_value(value))[:, width:]
             noise = torch.rand_like(centred) - 0.5
             hard.append(gaussian_bits(whole, scale))
             soft.append(gaussian_bits(centred + noise, scale))
@@ -303,8 +347,8 @@ class EntropyModel(nn.Module):
         hard_bits = torch.cat(hard, 1).flatten(1).sum(1)
         soft_bits = torch.cat(soft, 1).flatten(1).sum(1)
         hyper_bits = hyper_hard.flatten(1).sum(1)
-        # Noise alone overstates the rate of sparse symbols, rounding alone hides its gradient.
-        bits = 0.5 * (hard_bits + soft_bits + hyper_bits + hyper_soft.flatten(1).sum(1))
+        bits = (1 - self.noise) * (hard_bits + hyper_bits)
+        bits = bits + self.noise * (soft_bits + hyper_soft.flatten(1).sum(1))
         return Coded(
             torch.cat(values, 1), bits, (hard_bits + hyper_bits).detach(), hyper_bits.detach()
         )
