@@ -189,7 +189,7 @@ def main() -> int:
     """Run from the command line."""
     parser = harness.make_parser(__doc__)
     parser.add_argument('--model', help='name or directory; without it the true masks')
-    parser.add_argument('--scenes', type=int, default=30, help='how many (default 30)')
+    parser.add_argument('--scenes', type=int, default=16, help='how many (default 16)')
     parser.add_argument('--frames', type=int, default=2, help='of each scene (default 2)')
     options = parser.parse_args()
     if options.scenes < 1 or options.frames < 1:

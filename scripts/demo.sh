@@ -4,6 +4,7 @@
 #
 # Usage: bash scripts/demo.sh [--frames N] [--live] [--json FILE] [--model NAME_OR_DIR] [--codec-rate RATE] ...
 #        bash scripts/demo.sh --link 200kbit,loss=5%   with a narrow link, which the edge follows
+#        bash scripts/demo.sh --view           in Rerun; --record FILE.rrd for later
 #   bash scripts/demo.sh --help  tells all options
 set -euo pipefail
 

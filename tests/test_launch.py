@@ -125,7 +125,7 @@ def test_arguments():
     assert {'image_topic', 'image_transport'} <= set(edge)
     assert {'use_depth', 'depth_topic', 'camera_info_topic', 'target_frame'} <= set(edge)
     assert {'cameras', 'overlay_image_topic'} <= set(cloud)
-    assert {'camera', 'use_rviz', *edge, *cloud} == set(bringup)
+    assert {'camera', 'use_rviz', 'viewer', 'record', *edge, *cloud} == set(bringup)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,8 @@ def test_enclave(parent, arguments):
             {'camera': 'clip', 'use_depth': 'true'},
             'camera:=clip gives no depth images: choose camera:=live',
         ),
+        ({'viewer': 'xterm'}, 'viewer:=xterm is not known: choose none or rerun'),
+        ({'record': 'run.rrd'}, 'record is for the viewer: give viewer:=rerun'),
         ({'max_message_bytes': 'few'}, 'max_message_bytes:=few is not a whole number'),
     ],
 )

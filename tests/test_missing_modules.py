@@ -38,6 +38,7 @@ def run(tmp_path, ros_environment):
         ('torchvision', 'msfc_edge', 'lib/msfc_edge/edge_node', ()),
         ('safetensors', 'msfc_cloud', 'lib/msfc_cloud/cloud_node', ()),
         ('rosbags', 'msfc_sim', 'lib/msfc_sim/clip_player', ()),
+        ('rerun', 'msfc_viewer', 'lib/msfc_viewer/viewer_node', ()),
         ('rich', 'msfc_demo', 'lib/msfc_demo/demo', ()),
         ('typer', 'msfc_core', 'bin/msfc', ('--help',)),
         ('safetensors', 'msfc_core', 'bin/msfc', ('info', 'tabletop_msfc')),
@@ -48,7 +49,8 @@ def test_what_to_install_is_told(run, module, package, executable, arguments):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f'error: the Python module {module} is not installed')
-    assert line.endswith(f'{sys.executable} -m pip install {module}')
+    package = {'rerun': 'rerun-sdk'}.get(module, module)
+    assert line.endswith(f'{sys.executable} -m pip install {package}')
 
 
 def test_messages_that_are_not_built_are_told(run):

@@ -1,6 +1,8 @@
 """What holds for the parameters of every node."""
 
+import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 import yaml
 
+from msfc_cloud.camera import OUTPUTS as CLOUD_OUTPUTS
 from msfc_cloud.cloud_node import CloudNode
+from msfc_depth.depth_node import OUTPUTS as DEPTH_OUTPUTS
 from msfc_depth.depth_node import DepthNode
 from msfc_edge.edge_node import EdgeNode
 from msfc_sim.camera_node import CameraNode
@@ -22,11 +26,16 @@ CONFIG = ROOT / 'launch' / 'config'
 CHANGEABLE = (
     'adaptive', 'burst', 'classes', 'depth_gap', 'erode', 'key_interval', 'link_budget',
     'marker_lifetime', 'max_age', 'max_depth', 'max_instances', 'max_message_bytes', 'max_points',
-    'max_rate', 'max_stamp_difference', 'min_area', 'min_depth', 'min_points', 'overlay', 'rate',
-    'score_threshold', 'target_bitrate', 'track.enabled', 'track.high_score',
+    'max_rate', 'max_stamp_difference', 'min_area', 'min_depth', 'min_points', 'min_score',
+    'overlay', 'rate', 'score_threshold', 'target_bitrate', 'track.enabled', 'track.high_score',
     'track.low_score', 'track.max_age', 'track.min_hits', 'track.min_iou', 'track.new_score',
     'trim', 'vertical',
 )  # fmt: skip
+
+NEEDS_RERUN = pytest.mark.skipif(
+    find_spec('rerun') is None,
+    reason='rerun-sdk is not installed: python -m pip install rerun-sdk',
+)
 
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 
@@ -62,9 +71,14 @@ def own_parameters(node_type):
         ('cloud.yaml', [CloudNode]),
         ('camera.yaml', [CameraNode, ClipPlayer]),
         ('depth.yaml', [DepthNode]),
+        pytest.param('viewer.yaml', ['msfc_viewer'], marks=NEEDS_RERUN),
     ],
 )
 def test_file_has_all_parameters_with_their_defaults(file, node_types):
+    if node_types == ['msfc_viewer']:
+        from msfc_viewer.viewer_node import ViewerNode
+
+        node_types = [ViewerNode]
     in_file = flatten(yaml.safe_load((CONFIG / file).read_text())['/**']['ros__parameters'])
     defaults = {}
     for node_type in node_types:
@@ -127,3 +141,25 @@ def test_viewer_asks_for_pictures_reliably():
     viewer = yaml.safe_load((CONFIG.parent / 'rviz' / 'msfc.rviz').read_text())
     displays = viewer['Visualization Manager']['Displays']
     assert {display['Topic']['Reliability Policy'] for display in displays} == {'Reliable'}
+
+
+def test_layout_of_foxglove_has_topics_that_there_are():
+    layout = json.loads((CONFIG.parent / 'foxglove' / 'msfc.json').read_text())
+    text = json.dumps(layout)
+    cameras = {'image_raw', 'camera_info', 'diagnostics'}
+    published = {*cameras, *CLOUD_OUTPUTS, *DEPTH_OUTPUTS}
+    topics = set(re.findall(r'"/(\w+)', text))
+    assert {'image_raw', 'overlay', 'object_markers', 'object_points', 'diagnostics'} <= topics
+    assert topics <= published
+    # Every panel has a place, and every place a panel.
+    placed = re.findall(r'"(\w+!\w+)"', json.dumps(layout['layout']))
+    assert sorted(placed) == sorted(layout['configById'])
+    for node, task in re.findall(r"name=='(\w+): (\w+)'", text):
+        (named,) = [kind for kind in (EdgeNode, CloudNode, DepthNode) if kind_name(kind) == node]
+        with make_node(named) as made:
+            assert made._task == task
+
+
+def kind_name(node_type):
+    with make_node(node_type) as node:
+        return node.get_name()

@@ -45,6 +45,7 @@ PIP = {
     'onnxruntime': 'onnxruntime',
     'openvino': 'openvino',
     'pycocotools': 'pycocotools',
+    'rerun': 'rerun-sdk',
     'rosbags': 'rosbags',
     'safetensors': 'safetensors',
     'supervision': 'supervision',
@@ -57,8 +58,11 @@ OPTIONAL = {'detectron2', 'omegaconf'}
 """Modules that scripts/setup.sh installs on request."""
 
 STARTED = {
-    'msfc': {'msfc_cloud', 'msfc_depth', 'msfc_edge', 'msfc_sim', 'ros2launch', 'rviz2'},
-    'msfc_demo': {'msfc', 'msfc_cloud', 'msfc_edge', 'msfc_sim'},
+    'msfc': {
+        'msfc_cloud', 'msfc_depth', 'msfc_edge', 'msfc_sim', 'msfc_viewer',
+        'ros2launch', 'rviz2',
+    },
+    'msfc_demo': {'msfc', 'msfc_cloud', 'msfc_depth', 'msfc_edge', 'msfc_sim', 'msfc_viewer'},
     'msfc_msgs': {'rosidl_default_runtime', 'std_msgs'},
 }
 """What is needed without being imported: programs, parameter files, parts of messages."""

@@ -116,6 +116,7 @@ EXECUTABLES = [
     ('msfc_sim', 'camera_node'),
     ('msfc_sim', 'clip_player'),
     ('msfc_sim', 'record_clip'),
+    ('msfc_viewer', 'viewer_node'),
     ('msfc_demo', 'demo'),
 ]
 

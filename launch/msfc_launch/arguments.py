@@ -75,11 +75,14 @@ DEPTH = {
 BRINGUP = {
     'camera': 'Camera to start as well: none, clip (a recorded clip) or live (the simulator).',
     'use_rviz': 'Start rviz2: true or false.',
+    'viewer': 'Viewer to start: none or rerun (needs rerun-sdk from PyPI).',
+    'record': 'File (.rrd) that the viewer records to; empty: as in the parameter files.',
 }
 """Arguments of the launch file that starts all on one machine."""
 
 DEFAULTS = {
-    'use_respawn': 'false', 'use_depth': 'false', 'camera': 'none', 'use_rviz': 'false'
+    'use_respawn': 'false', 'use_depth': 'false', 'camera': 'none', 'use_rviz': 'false',
+    'viewer': 'none',
 }  # fmt: skip
 """Values of arguments that are not given, where that is no empty text."""
 

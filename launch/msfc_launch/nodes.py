@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from launch import LaunchContext
 
 from msfc_launch.arguments import choice, flag, text
@@ -37,6 +39,9 @@ DEPTH_NODE = Program(
 
 SIMULATED_DEPTH = '16UC1'
 """Depth images of the simulated camera where depth is used."""
+
+LIVE_VERTICAL = [0.0, -0.7, -0.7]
+"""Up for the simulated camera, which looks down by 28 to 60 degrees: for boxes, near enough."""
 
 CAMERAS = {'clip': 'clip_player', 'live': 'camera_node'}
 """Executables of the cameras without hardware, by the name that is asked for."""
@@ -76,7 +81,32 @@ def depth(context: LaunchContext) -> Program | None:
     Raises:
         LaunchError: ``use_depth`` is neither true nor false.
     """
-    return DEPTH_NODE if flag(context, 'use_depth') else None
+    if not flag(context, 'use_depth'):
+        return None
+    if choice(context, 'camera', ('none', *CAMERAS)) == 'live':
+        return replace(DEPTH_NODE, fixed=(('vertical', LIVE_VERTICAL),))
+    return DEPTH_NODE
+
+
+def viewer(context: LaunchContext) -> Program | None:
+    """Return the viewer that was asked for.
+
+    Raises:
+        LaunchError: there is no such viewer.
+    """
+    if choice(context, 'viewer', ('none', 'rerun')) in ('', 'none'):
+        if text(context, 'record'):
+            raise LaunchError(
+                'record is for the viewer: give viewer:=rerun as well, or leave out record'
+            )
+        return None
+    return Program(
+        'msfc_viewer',
+        'viewer_node',
+        'msfc_viewer',
+        ('config/viewer.yaml',),
+        texts=('image_topic', 'record'),
+    )
 
 
 def rviz(context: LaunchContext) -> Program | None:

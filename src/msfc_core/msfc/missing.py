@@ -14,6 +14,7 @@ PIP = {
     'PIL': 'pillow',
     'cv2': 'opencv-python-headless',
     'lightning_fabric': 'lightning-fabric',
+    'rerun': 'rerun-sdk',
     'yaml': 'pyyaml',
 }
 """Names of packages on PyPI that are not those of their modules."""

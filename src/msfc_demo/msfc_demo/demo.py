@@ -26,13 +26,14 @@ from msfc_demo.arrangements import (
 )
 from msfc_demo.comparison import IMAGES, Reference, compare
 from msfc_demo.link_course import LinkCourse
-from msfc_demo.metrics import DemoMetrics
+from msfc_demo.metrics import DRAWN_SCORE, DemoMetrics
 from msfc_demo.monitor import FrameJoiner, FrameRecord, SentMessage, Stamp, stamp_of
 from msfc_demo.options import ANY_RATE
 from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_demo.sample import FrameSample
 from msfc_ros.messages import instances_from_message
 from msfc_ros.signals import StopSignals
+from msfc_viewer.screen import has_screen
 
 START_PATIENCE = 300.0
 """Seconds until all nodes have to be ready."""
@@ -50,6 +51,9 @@ CLOUD_PARAMETERS: dict[str, object] = {
     # Average precision is measured with the unsure instances too; drawn are the sure ones.
     'score_threshold': 0.05,
 }
+
+LIVE_VERTICAL = [0.0, -0.7, -0.7]
+"""Up for the live camera, which looks down by 28 to 60 degrees: for boxes, near enough."""
 
 LIVE_SHOT = 20
 """Frames that the live camera takes of a scene, as many as the recorded clip has."""
@@ -194,10 +198,18 @@ class Demo:
         own = os.path.isfile(os.path.join(options.model, DESCRIPTION_FILE))
         model = os.path.abspath(options.model) if own else options.model
         self._console.print(f'Starting camera, edge and cloud; their logs are in {self._logs}/')
-        # The images' subscribers are the edge and this program.
-        camera: dict[str, object] = {'rate': options.rate, 'wait_for_subscribers': 2}
+        viewed = options.view or options.record is not None
+        # The images' subscribers are the edge, this program and the viewer.
+        camera: dict[str, object] = {
+            'rate': options.rate,
+            'wait_for_subscribers': 2 + viewed,
+        }
         if options.live:
             camera.update(seed=options.seed, frames_per_scene=LIVE_SHOT)
+        if options.depth:
+            camera['depth'] = '16UC1'
+        if viewed:
+            self._start_viewer(config)
         for name, package, executable, parameters in (
             (
                 'edge',
@@ -219,6 +231,27 @@ class Demo:
                 config / f'{name}.yaml',
                 parameters | self._arrangement.parameters(name),
                 self._arrangement.prefix(name),
+            )
+
+    def _start_viewer(self, config: Path) -> None:
+        options = self._options
+        record = '' if options.record is None else os.path.abspath(options.record)
+        show = 'auto' if options.view else 'none'
+        self._processes.start(
+            'viewer',
+            'msfc_viewer',
+            'viewer_node',
+            config / 'viewer.yaml',
+            {'show': show, 'record': record, 'min_score': DRAWN_SCORE},
+        )
+        if options.view and not has_screen():
+            self._console.print(
+                f"No screen here: open the address in {self._processes.log('viewer')} in a browser"
+            )
+        if options.depth:
+            parameters = {'vertical': LIVE_VERTICAL, 'min_score': DRAWN_SCORE}
+            self._processes.start(
+                'depth', 'msfc_depth', 'depth_node', config / 'depth.yaml', parameters
             )
 
     def _watch(self) -> None:

@@ -85,6 +85,23 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
         help='model whose detector gets these images (the one that the figures of the model are '
         'against, or its own)',
     )
+    parser.add_argument(
+        '--view',
+        action='store_true',
+        help='show camera, masks, tracks, bytes and latency in Rerun (rerun-sdk from PyPI): in a '
+        'window, or where there is no screen in a browser',
+    )
+    parser.add_argument(
+        '--record',
+        type=Path,
+        metavar='FILE.rrd',
+        help='record it for Rerun, which opens it by  rerun FILE.rrd',
+    )
+    parser.add_argument(
+        '--depth',
+        action='store_true',
+        help='with --live: depth images too, and objects in metres of them (msfc_depth)',
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to a file')
     parser.add_argument(
         '--output',
@@ -94,6 +111,12 @@ def parse_options(args: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder of the pictures and logs (demo_out)',
     )
     options = parser.parse_args(args)
+    if options.link is not None and (options.view or options.record):
+        parser.error('arguments --view and --record: not with --link, whose nodes are apart')
+    if options.depth and not options.live:
+        parser.error('argument --depth: it is for --live, as the clip has no depth')
+    if options.depth and not (options.view or options.record):
+        parser.error('argument --depth: give --view or --record as well, which show it')
     if options.link is None and options.paced:
         parser.error('argument --paced: it is for --link')
     if options.link is not None and options.rate == 0:

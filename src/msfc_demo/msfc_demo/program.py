@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from rich.console import Console
 
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     status = 0
     try:
         check_output_folder(options.output)
+        check_viewer(options)
         if options.json:
             check_output_file(options.json)
         model = load_model(options.model)
@@ -68,6 +70,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return status
 
 
+def check_viewer(options: argparse.Namespace) -> None:
+    """Check that what was asked of the viewer can be done.
+
+    Raises:
+        ValueError: if Rerun is not here, or the recording cannot be written.
+    """
+    if not options.view and options.record is None:
+        return
+    if find_spec('rerun') is None:
+        raise ValueError(
+            '--view and --record need Rerun, which is not installed: run  '
+            f'{sys.executable} -m pip install rerun-sdk'
+        )
+    if options.record is not None:
+        check_output_file(options.record)
+
+
 def _write(
     options: argparse.Namespace, demo: Demo, class_names: Sequence[str], console: Console
 ) -> None:
@@ -84,6 +103,8 @@ def _write(
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(values, indent=2) + '\n')
         console.print(f'figures        {options.json}')
+    if options.record:
+        console.print(f'recording      {options.record}; to open it: rerun {options.record}')
     if figures.frames:
         sheet = options.output / 'contact_sheet.jpg'
         write_contact_sheet(sheet, figures.frames, class_names)

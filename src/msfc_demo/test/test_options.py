@@ -22,6 +22,18 @@ def test_defaults_with_a_link():
     assert not options.paced
 
 
+def test_views():
+    options = parse_options(['--view', '--record', 'run.rrd', '--live', '--depth'])
+    assert (options.view, options.depth, str(options.record)) == (True, True, 'run.rrd')
+
+
+@pytest.mark.parametrize('viewer', ['--view', '--record run.rrd'])
+def test_no_viewer_where_the_nodes_are_apart(viewer, capsys):
+    with pytest.raises(SystemExit):
+        parse_options(f'{viewer} --link 2Mbit'.split())
+    assert 'not with --link' in capsys.readouterr().err
+
+
 def test_what_is_given_stays_with_a_link():
     arguments = '--link 2Mbit --paced --model mine --codec-rate 4 --rate 2 --frames 7'
     options = parse_options(arguments.split())
@@ -34,6 +46,7 @@ def test_what_is_given_stays_with_a_link():
     [
         '--frames 0', '--frames x', '--rate -1', '--rate nan', '--codec-rate x', '--seed -1',
         '--compare -1', '--link 5', '--link 200kbit,loss=100%', '--paced', '--rate 0 --link 2Mbit',
+        '--depth --view', '--depth --live',
     ],
 )
 def test_what_is_refused(arguments, capsys):

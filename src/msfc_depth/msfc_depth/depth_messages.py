@@ -8,14 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from msfc_msgs.msg import Instance, InstanceArray
+from msfc_msgs.msg import Instance
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image
 
 from msfc.geometry.depth import MaskCrop, depth_in_metres, pinhole_rays
 from msfc.types import Size
 
-ENCODINGS = {
+ENCODINGS: dict[str, np.dtype[Any]] = {
     '16UC1': np.dtype(np.uint16),
     'mono16': np.dtype(np.uint16),
     '32FC1': np.dtype(np.float32),
@@ -79,14 +79,17 @@ def depth_from_message(message: Image) -> NDArray[np.float32]:
     return depth_in_metres(pixels)
 
 
-def crops_from_message(message: InstanceArray) -> list[MaskCrop]:
+def crops_of(instances: Sequence[Instance], size: Size) -> list[MaskCrop]:
     """Return the masks of instances, in their order.
+
+    Args:
+        instances: the instances.
+        size: height and width of the camera image in pixels.
 
     Raises:
         DepthError: if one does not have its box's size, or its box leaves the image.
     """
-    size = (message.image_height, message.image_width)
-    return [_crop(item, size) for item in message.instances]
+    return [_crop(item, size) for item in instances]
 
 
 def _crop(item: Instance, size: Size) -> MaskCrop:

@@ -27,7 +27,7 @@ from msfc.geometry.transforms import RigidTransform
 from msfc_depth.depth_messages import (
     DepthError,
     RayTable,
-    crops_from_message,
+    crops_of,
     depth_from_message,
 )
 from msfc_depth.depth_parameters import DepthParameters
@@ -284,10 +284,13 @@ class DepthNode(ManagedNode):
         rays: NDArray[Any],
         transform: RigidTransform | None,
     ) -> list[Found]:
-        crops = crops_from_message(message)
+        least = self._settings.min_score
+        instances = [item for item in message.instances if item.score >= least]
+        crops = crops_of(instances, (message.image_height, message.image_width))
         if crops:
             try:
-                check_same_view(crops[0].image_size, rays.shape[:2])
+                rows, columns = depth.shape
+                check_same_view(crops[0].image_size, (rows, columns))
             except ValueError as error:
                 raise DepthError('not_registered', str(error)) from error
         places = locate_objects(
@@ -299,7 +302,7 @@ class DepthNode(ManagedNode):
             self._settings.trim,
             transform,
         )
-        return [Found(message.instances[place.index], place) for place in places]
+        return [Found(instances[place.index], place) for place in places]
 
     def _publish(self, found: Sequence[Found], header: Header) -> None:
         """Publish what was found, in all forms that somebody listens to."""

@@ -104,6 +104,9 @@ class DepthParameters:
             limits=(0.0, 60.0),
         )
         self._declare(
+            'min_score', 0.0, 'Instances with a lower score are left out.', limits=(0.0, 1.0)
+        )
+        self._declare(
             'max_points', 2000, 'Points of an object in object_points at most.',
             limits=(1, 10_000_000),
         )
@@ -129,6 +132,11 @@ class DepthParameters:
     def max_stamp_difference(self) -> float:
         """Seconds between the stamps of a camera image and its depth image at most."""
         return float(self._values['max_stamp_difference'])
+
+    @property
+    def min_score(self) -> float:
+        """Least score of an instance."""
+        return float(self._values['min_score'])
 
     @property
     def max_points(self) -> int:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from msfc_msgs.msg import Instance, InstanceArray
+from msfc_msgs.msg import Instance
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -15,7 +15,7 @@ from msfc.geometry.objects import LocatedObject
 from msfc_depth.depth_messages import (
     DepthError,
     RayTable,
-    crops_from_message,
+    crops_of,
     depth_from_message,
 )
 from msfc_depth.depth_store import DepthStore
@@ -133,15 +133,11 @@ def instance(**fields):
     return Instance(**{**values, **fields})
 
 
-def array(*instances):
-    return InstanceArray(image_height=12, image_width=16, instances=instances)
-
-
 def test_masks():
-    (crop,) = crops_from_message(array(instance()))
+    (crop,) = crops_of([instance()], (12, 16))
     assert (crop.x, crop.y, crop.image_size) == (2, 1, (12, 16))
     assert crop.mask.tolist() == [[True, False] * 2] * 2
-    (empty,) = crops_from_message(array(instance(width=0, height=0, mask=[])))
+    (empty,) = crops_of([instance(width=0, height=0, mask=[])], (12, 16))
     assert not empty.mask.any()
 
 
@@ -154,7 +150,7 @@ def test_masks():
     ],
 )
 def test_masks_that_are_none(fields, words):
-    reason, sentence = reason_of(crops_from_message, array(instance(**fields)))
+    reason, sentence = reason_of(crops_of, [instance(**fields)], (12, 16))
     assert reason == 'mask'
     assert words in sentence
 

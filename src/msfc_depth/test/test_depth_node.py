@@ -227,6 +227,9 @@ def test_live_parameters(probe, start):
     assert change(erode=0, max_points=50).successful
     # Its outermost pixels lie beside the wall's, but those are not in the mask.
     assert robot.located(depth_of(), instances_of()).width == 50
+    assert change(min_score=0.95).successful
+    assert robot.located(depth_of(), instances_of()).width == 0
+    assert change(min_score=0.0).successful
     refused = change(min_depth=20.0)
     assert not refused.successful
     assert 'below max_depth' in refused.reason
