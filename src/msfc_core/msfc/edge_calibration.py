@@ -126,7 +126,7 @@ def spread(paths: Sequence[Path], most: int) -> list[Path]:
     return [paths[index * len(paths) // most] for index in range(most)]
 
 
-class _Inputs(CalibrationDataReader):  # type: ignore[misc]
+class _Inputs(CalibrationDataReader):
     """Gives the quantiser network inputs, one by one."""
 
     def __init__(self, name: str, inputs: Iterator[Pixels]) -> None:
