@@ -192,6 +192,18 @@ def test_a_share_bounds_what_is_sent() -> None:
     assert estimator.bitrate(0.4) >= 400e3
 
 
+def test_losses_make_messages_small_but_not_those_of_a_share() -> None:
+    estimator = LinkEstimator()
+    for number in range(40):
+        estimator.sent(number, 5000, number * 0.1)
+        told = report(number, number, lost=number // 2)
+        estimator.note(told, number * 0.1 + 0.05)
+    assert estimator.loss == pytest.approx(1 - 0.5**0.25, abs=0.05)
+    assert estimator.message_bytes() == PACKET_BYTES
+    estimator.note(report(40, 39, lost=20, share=50e3), 4.1)
+    assert estimator.message_bytes() == float('inf')
+
+
 @given(
     st.lists(
         st.tuples(

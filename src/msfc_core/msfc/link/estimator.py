@@ -16,6 +16,7 @@ and that reports have ceased.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -151,7 +152,12 @@ class LinkEstimator:
         return min(max(target, self._limits.least), self._limits.most)
 
     def message_bytes(self) -> float:
-        """Return how large a message should be at most, so that it arrives; may be infinite."""
+        """Return how large a message should be at most, so that it arrives; may be infinite.
+
+        With a share it is: a sender of more weight could not use its own otherwise.
+        """
+        if self.report is not None and self.report.share > 0.0:
+            return math.inf
         return PACKET_BYTES + FURTHER_PACKET * (self._size.most_packets() - 1.0)
 
     def admits(self, now: float) -> bool:
