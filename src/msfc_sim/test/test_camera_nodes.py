@@ -115,6 +115,28 @@ def test_live_camera(drawing, probe, start):
         assert (image.height, image.width) == (info.height, info.width) == (120, 160)
         assert info.k[0] == pytest.approx(60 / np.tan(np.deg2rad(45) / 2))
         assert truth.instances
+    assert not probe.node.count_publishers('depth/image')
     # The third is of another scene.
     pictures = [image_to_bgr(image).astype(float) for image in images]
     assert np.abs(pictures[0] - pictures[1]).mean() < np.abs(pictures[1] - pictures[2]).mean()
+
+
+@pytest.mark.parametrize('depth', ['16UC1', '32FC1'])
+def test_live_camera_with_depth(drawing, probe, start, depth):
+    from msfc.simulation.path import Shot
+
+    images, infos, _ = listen(probe)
+    depths = probe.listen(Image, 'depth/image')
+    depth_infos = probe.listen(CameraInfo, 'depth/camera_info')
+    small = {'width': 160, 'height': 120, 'seed': 7}
+    start(probe, CameraNode, rate=20.0, frames=2, depth=depth, depth_noise=False, **small)
+    probe.wait(lambda: len(images) == len(depths) == len(depth_infos) == 2, 'two frames')
+    assert [m.header for m in depths] == [m.header for m in images]
+    assert depth_infos[0].k.tolist() == infos[0].k.tolist()
+    assert (depths[0].encoding, depths[0].height, depths[0].width) == (depth, 120, 160)
+    kind, unit = (np.uint16, 1e-3) if depth == '16UC1' else (np.float32, 1.0)
+    sent = np.frombuffer(depths[0].data, kind).reshape(120, 160) * unit
+    shot = Shot('clip', 7, 160, 120)
+    with shot.scene.renderer() as renderer:
+        true = shot.scene.depth(renderer, shot.camera(0, 100))
+    np.testing.assert_allclose(sent, true, atol=6e-4)
