@@ -23,6 +23,7 @@ setup(
         # Edge bundles: writing them, and the two runtimes that run them.
         'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
         'onnxruntime': ['onnxruntime'],
+        'serve': ['ray[serve]'],
         'openvino': ['openvino'],
     },
     zip_safe=False,
