@@ -31,6 +31,7 @@ from std_msgs.msg import Header
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
 from msfc.pipeline.tracking import TrackSettings
+from msfc.serving.remote import EngineError, RemotePipeline
 from msfc.wire.accounting import payload_bpfe
 from msfc.wire.packet import (
     DecodeLimits,
@@ -42,6 +43,7 @@ from msfc.wire.packet import (
 from msfc_cloud.camera import Camera
 from msfc_cloud.camera_parameters import declare_cameras
 from msfc_cloud.detections import Detection2DArray
+from msfc_cloud.engine import declare_engine
 from msfc_cloud.filters import Filters
 from msfc_cloud.link_reports import LinkReporter
 from msfc_cloud.track_parameters import declare_tracking
@@ -69,8 +71,8 @@ LIMITS = {
 }
 """What :class:`msfc.wire.packet.DecodeLimits` limits, for the descriptions of the parameters."""
 
-AUTO_BATCH = {'cpu': 1, 'cuda': 8}
-"""Messages that are decoded at once by default, by the kind of device."""
+AUTO_BATCH = {'cpu': 1, 'cuda': 8, 'ray': 16}
+"""Messages that are decoded at once by default, by the kind of device; by Ray are under way."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class CloudNode(ManagedNode):
     """Compressed features in, instances out.
 
     Args:
-        make_pipeline: makes the pipeline of a model and limits.
+        make_pipeline: makes the pipeline of a model and limits; None for that of ``engine``.
         **kwargs: for :class:`rclpy.node.Node`.
 
     Raises:
@@ -98,11 +100,12 @@ class CloudNode(ManagedNode):
 
     def __init__(
         self,
-        make_pipeline: Callable[[SplitModel, DecodeLimits], CloudPipeline] = CloudPipeline,
+        make_pipeline: Callable[[SplitModel, DecodeLimits], CloudPipeline] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__('msfc_cloud', 'decoding', **kwargs)
-        self._make_pipeline = make_pipeline
+        engine = declare_engine(self)
+        self._make_pipeline = make_pipeline or engine
         self._model_parameters = ModelParameters(self)
         live = LiveParameters(self)
         self._score_threshold: float = live.declare(
@@ -178,7 +181,11 @@ class CloudNode(ManagedNode):
         self._pipeline = self._make_pipeline(model, self._limits)
         for camera in self._cameras:
             camera.advertise(self._output_qos, self._report_qos)
-        self.hardware = str(model.detector.device)
+        self.hardware = (
+            f'Ray at {self._pipeline.address}'
+            if isinstance(self._pipeline, RemotePipeline)
+            else str(model.detector.device)
+        )
         self.facts['fingerprint'] = self._pipeline.fingerprint
         self.get_logger().info(
             f"model '{self._model_parameters.model}' ({self._pipeline.fingerprint}) on "
@@ -192,7 +199,9 @@ class CloudNode(ManagedNode):
         """Say what the labels mean and subscribe to the features."""
         pipeline = self._pipeline
         assert pipeline is not None
-        kind = pipeline.model.detector.device.type
+        kind = (
+            'ray' if isinstance(pipeline, RemotePipeline) else pipeline.model.detector.device.type
+        )
         self.start_worker(self._decode, self._max_batch or AUTO_BATCH.get(kind, 1))
         for camera in self._cameras:
             camera.begin(self._reporter.period)
@@ -390,6 +399,9 @@ class CloudNode(ManagedNode):
             if item.packet.packet.refers:
                 camera.keys.miss()  # it may have been written against another
             self._refuse(camera, str(error.reason), str(error))
+            return
+        if isinstance(error, EngineError):
+            self._refuse(camera, error.reason, str(error))
             return
         text = ''.join(traceback.format_exception(error)).rstrip()
         self._refuse(camera, 'internal_error', text)

@@ -15,6 +15,7 @@ from msfc.cli.importance import importance
 from msfc.cli.importing import import_app
 from msfc.cli.info import info
 from msfc.cli.reproduce import reproduce
+from msfc.cli.serve import serve
 from msfc.cli.sweep import sweep
 from msfc.cli.train import train
 
@@ -28,6 +29,7 @@ app.add_typer(bag_app, name='bag')
 app.add_typer(import_app, name='import')
 for command in (
     train, adapt, evaluate, sweep, baselines, importance, reproduce, export, export_edge, info,
+    serve,
 ):
     app.command()(command)
 

@@ -93,6 +93,17 @@ class CloudPipeline:
         """
         return validate(packet, self._spec, self.limits)
 
+    def check_read(self, packet: FeaturePacket) -> ValidPacket:
+        """Check a packet whose payload was read elsewhere: all but payload and reference.
+
+        Args:
+            packet: a packet from anywhere.
+
+        Raises:
+            PacketError: if it cannot be decoded.
+        """
+        return validate(packet, self._spec, self.limits, payload=False)
+
     def resolve(self, valid: ValidPacket, keys: KeyStore | None = None) -> ValidPacket:
         """Return a packet with the key frame that it refers to.
 

@@ -275,7 +275,10 @@ class ValidPacket:
 
 
 def validate(
-    packet: FeaturePacket, spec: PacketSpec, limits: DecodeLimits | None = None
+    packet: FeaturePacket,
+    spec: PacketSpec,
+    limits: DecodeLimits | None = None,
+    payload: bool = True,
 ) -> ValidPacket:
     """Check that a packet can be decoded; takes no memory that depends on what it says.
 
@@ -283,6 +286,7 @@ def validate(
         packet: a packet, as received.
         spec: what the model accepts.
         limits: what the receiver is willing to decode.
+        payload: look at the payload too; without, where it was read elsewhere.
 
     Returns:
         The packet, to be decoded without another check.
@@ -296,7 +300,8 @@ def validate(
     _check_image(packet, limits)
     _check_network_input(packet, spec, limits)
     _check_feature(packet, spec)
-    _check_payload(packet, spec.coder, limits)
+    if payload:
+        _check_payload(packet, spec.coder, limits)
     _check_times(packet)
     return ValidPacket(packet, spec, limits.max_instances(packet.image_size))
 
