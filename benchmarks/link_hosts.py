@@ -48,9 +48,6 @@ SENDER = slice(36, 48)
 """Where in a datagram the sender is told, behind the headers of IP and UDP: RTPS's prefix of the
 GUIDs, which is that of the process."""
 
-DISCOVERY = 5.0
-"""Seconds in which a new process says so much that it could be taken for features."""
-
 PATIENCE = 120.0
 """Seconds until a wait has failed."""
 
@@ -196,7 +193,6 @@ class _Group:
         self._nodes: list[NodeProcess] = []
         self._agents: list[Agent] = []
         self._senders: dict[bytes, int] = {}
-        self._begun: dict[bytes, float] = {}
         try:
             self._start(weights)
         except BaseException:
@@ -233,16 +229,13 @@ class _Group:
         )
 
     def _meets(self, number: int) -> bool:
-        """Return whether a process that was not known yet goes on sending; it is that edge.
+        """Return whether a process that was not known yet has sent; take it for that edge.
 
-        What discovery says is as large now and then, but soon over.
+        On a busy machine its first features come seconds later.
         """
         for one in self._hosts.crossings():
-            sender = one.head[SENDER]
-            if one.size >= SMALLEST and sender not in self._senders:
-                begin = self._begun.setdefault(sender, one.at)
-                if one.at - begin >= DISCOVERY:
-                    self._senders[sender] = number
+            if one.size >= SMALLEST:
+                self._senders.setdefault(one.head[SENDER], number)
         return number in self._senders.values()
 
     def __enter__(self) -> _Group:
