@@ -229,7 +229,10 @@ class _Group:
         )
 
     def _meets(self, number: int) -> bool:
-        """Return whether a process that was not known yet has sent; take it for that edge."""
+        """Return whether a process that was not known yet has sent; take it for that edge.
+
+        On a busy machine its first features come seconds later.
+        """
         for one in self._hosts.crossings():
             if one.size >= SMALLEST:
                 self._senders.setdefault(one.head[SENDER], number)

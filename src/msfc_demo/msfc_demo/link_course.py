@@ -91,6 +91,7 @@ class LinkCourse:
         self.shape, self.how = shape, how
         self._names = tuple(class_names)
         self._crossings: dict[Stamp, Crossing] = {}
+        self._early: dict[Stamp, float | None] = {}
         self._begin: float | None = None
         self._accuracies: dict[int, RunningAccuracy] = {}
 
@@ -107,6 +108,8 @@ class LinkCourse:
         self._crossings.setdefault(
             stamp, Crossing(seconds - self._begin, message.message_bytes, message.rate)
         )
+        if stamp in self._early:
+            self.passed(stamp, self._early.pop(stamp))
 
     def passed(self, stamp: Stamp, delay: float | None) -> None:
         """Take note of what became of a message on the link.
@@ -116,7 +119,10 @@ class LinkCourse:
             delay: in seconds; None if it was lost.
         """
         crossing = self._crossings.get(stamp)
-        if crossing is not None and crossing.delay is None:
+        if crossing is None:
+            # On a busy machine it may be heard of before the message itself is.
+            self._early[stamp] = delay
+        elif crossing.delay is None:
             crossing.known, crossing.delay = True, delay
 
     def decoded(self, stamp: Stamp, found: Instances, truth: InstanceArray) -> None:

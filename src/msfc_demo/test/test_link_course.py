@@ -90,6 +90,14 @@ def test_a_repeat_does_not_make_it_lost(course):
     assert not any(one.lost for one in course.crossings)
 
 
+def test_what_became_of_a_message_may_be_known_before_the_message(course):
+    for second, delay in ((110, 0.3), (111, None)):
+        course.passed((second, 500_000_000), delay)
+        course.sent((second, 500_000_000), message(500))
+    assert course.crossings[-2].delay == 0.3
+    assert course.crossings[-1].lost
+
+
 def test_what_is_unknown_is_not_counted(course):
     course.passed((7, 7), 0.1)
     course.decoded((7, 7), found(0), truth())
