@@ -220,9 +220,9 @@ def test_requests_that_are_none(local: CloudPipeline, packet: FeaturePacket) -> 
 
 def test_settings(tmp_path: Path) -> None:
     path = tmp_path / 'serve.yaml'
-    path.write_text('model: tabletop_learned\nreplicas: 2\nmost_replicas: 4\ngpus: 0.25\n')
+    path.write_text('model: tabletop\nreplicas: 2\nmost_replicas: 4\ngpus: 0.25\n')
     assert load_settings(path) == ServeSettings(
-        model='tabletop_learned', replicas=2, most_replicas=4, gpus=0.25
+        model='tabletop', replicas=2, most_replicas=4, gpus=0.25
     )
     for text, words in (
         ('replica: 2', 'unknown replica; there is model, device'),
