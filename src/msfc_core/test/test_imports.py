@@ -22,7 +22,7 @@ MAY_IMPORT_DYNAMICALLY = {
     'programs.py',  # what its caller names
 }
 
-OPTIONAL_MODULES = ('detectron2', 'fvcore', 'mujoco', 'onnx', 'onnxruntime', 'openvino')
+OPTIONAL_MODULES = ('detectron2', 'fvcore', 'mujoco', 'onnx', 'onnxruntime', 'openvino', 'ray', 'starlette')
 
 SCRIPT = """
 import importlib, importlib.abc, pkgutil, sys
