@@ -165,7 +165,8 @@ def test_pip_brings_what_the_library_imports():
     names = {'PIL': 'pillow', 'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
     modules = used('msfc_core', tests=False) - OPTIONAL
     # What runs only where somebody asked for it is optional to the code, too.
-    assert named - {'onnxscript', 'pytest', 'ray'} == {names.get(m, PIP.get(m, m)) for m in modules}
+    optional = {'onnxscript', 'pytest', 'ray'}
+    assert named - optional == {names.get(m, PIP.get(m, m)) for m in modules}
 
 
 def test_all_have_one_version():

@@ -22,7 +22,9 @@ MAY_IMPORT_DYNAMICALLY = {
     'programs.py',  # what its caller names
 }
 
-OPTIONAL_MODULES = ('detectron2', 'fvcore', 'mujoco', 'onnx', 'onnxruntime', 'openvino', 'ray', 'starlette')
+OPTIONAL_MODULES = (
+    'detectron2', 'fvcore', 'mujoco', 'onnx', 'onnxruntime', 'openvino', 'ray', 'starlette',
+)  # fmt: skip
 
 SCRIPT = """
 import importlib, importlib.abc, pkgutil, sys
