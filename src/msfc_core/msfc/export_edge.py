@@ -299,13 +299,9 @@ def write_onnx(model: SplitModel, path: Path, divisibility: int) -> None:
 
 
 def _onnx_to_openvino(path: Path, bundle: EdgeBundle) -> None:
-    import openvino
+    from msfc.pipeline.openvino_graph import convert_onnx
 
-    from msfc.pipeline.openvino_graph import shared_core
-
-    graph = bundle.folder / GRAPH_FILES['openvino'][0]
-    model = shared_core().read_model(path)
-    openvino.save_model(model, graph, compress_to_fp16=bundle.precision != 'fp32')
+    convert_onnx(path, bundle.folder / GRAPH_FILES['openvino'][0], bundle.precision != 'fp32')
     path.unlink()
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from msfc.edge_bundle import BundleError, EdgeBundle
 from msfc.preprocessing import Pixels
+
+# OpenVINO tells its makers what it is used for, by a forked process that the node would wait for
+# at its end. A robot reports to nobody: without this module OpenVINO has a stub.
+sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
 
 HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'f32'}
 """OpenVINO's names of precisions, in ``int8`` of what is left in floating point. One that a
@@ -26,6 +32,17 @@ def shared_core() -> openvino.Core:
     kills the process.
     """
     return openvino.Core()
+
+
+def convert_onnx(source: Path, target: Path, half: bool) -> None:
+    """Write a graph in OpenVINO's own format.
+
+    Args:
+        source: the ONNX file.
+        target: the ``.xml`` file; the weights lie beside it, ``.bin``.
+        half: store weights in half precision.
+    """
+    openvino.save_model(shared_core().read_model(source), target, compress_to_fp16=half)
 
 
 class OpenVinoGraph:
