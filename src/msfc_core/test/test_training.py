@@ -778,7 +778,8 @@ class TestExperiment:
         )
 
     @pytest.mark.parametrize(('name', 'first'), [
-        ('tabletop', 'detector'), ('coco_r50_fpn', 'codec'), ('coco_tiny_overfit', 'detector'),
+        ('tabletop_msfc', 'detector'), ('coco_r50_fpn', 'codec'),
+        ('coco_tiny_overfit', 'detector'),
     ])
     def test_the_shipped_experiments_are_read(self, name, first):
         experiment = load_experiment(HERE.parents[2] / 'experiments' / f'{name}.yaml')
@@ -787,6 +788,13 @@ class TestExperiment:
         trains = [step.trains for step in experiment.steps]
         assert trains[names.index('msfc') :][:2] == ['codec', 'all']
         assert set(trains[names.index('joint') :]) == {'all'}
+
+    def test_the_learned_codecs_experiment_is_read(self):
+        experiment = load_experiment(HERE.parents[2] / 'experiments' / 'tabletop.yaml')
+        assert experiment.start_from == 'tabletop_detector'
+        (step,) = experiment.steps
+        assert (step.trains, step.objective) == ('codec', 'distill')
+        assert step.byte_targets == sorted(step.byte_targets)
 
     @pytest.mark.parametrize('name', ['tabletop_detector', 'tools_bench'])
     def test_experiments_that_train_a_detector_on_are_read(self, name):
