@@ -259,7 +259,7 @@ def test_a_few_steps_bring_the_losses_down(detector, answers) -> None:
     objective = Distillation(detector, DistillSettings())
     totals = []
     torch.manual_seed(0)
-    for step in range(30):
+    for step in range(45):
         pyramid, goal = goal_pyramid(codec, answers)
         rates = torch.tensor([step % 2, (step + 1) % 2])
         normalised, coded = codec.compress(pyramid, rates)
@@ -274,4 +274,4 @@ def test_a_few_steps_bring_the_losses_down(detector, answers) -> None:
         codec.entropy.project()
         control.observe(coded.sent, rates)
         totals.append(total.item())
-    assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+    assert sum(totals[-5:]) < 0.7 * sum(totals[:5])
