@@ -94,7 +94,10 @@ class Relay:
         node.create_timer(0.2, self._repeat)
 
     def start(self, name):
-        """Start the edge or the cloud and wait until it is active; meanwhile nothing is filmed."""
+        """Start the edge or the cloud and wait until it can be reached.
+
+        Nothing is filmed meanwhile, nor before both are there: what one sends to nobody is lost.
+        """
         parameters = {
             'model': self._model, 'diagnostics_period': 0.1, 'qos__features__depth': 100,
         }  # fmt: skip
@@ -110,7 +113,9 @@ class Relay:
         self._filming = False
         node = self.nodes[name] = self._start_node(f'msfc_{name}', f'{name}_node', **parameters)
         self.wait(lambda: f'[msfc_{name}]: active' in node.output, f'{name} to become active')
-        self._filming = True
+        heard = self._images if name == 'edge' else self._to_cloud
+        self.wait(heard.get_subscription_count, f'the subscription of the {name}')
+        self._filming = len(self.nodes) == 2
 
     def kill(self, name):
         """End a node by ``kill -9``."""
@@ -194,8 +199,8 @@ class Relay:
 @pytest.fixture
 def relay(probe, start_node, referring_model_directory):
     relay = Relay(probe, start_node, referring_model_directory)
-    relay.start('edge')
     relay.start('cloud')
+    relay.start('edge')
     return relay
 
 

@@ -11,9 +11,11 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from msfc.codecs.learned import LearnedCodec
+from msfc.data import CocoDataset
 from msfc.model_file import load_model, save_model
 from msfc.training.codec_objective import AnswerBatches, CodecTraining
 from msfc.training.experiment import Experiment, Step, load_experiment
+from msfc.training.teacher import ask, read_answer
 from msfc.training.trainer import Trainer, learning_rate
 from tiny_data import experiment_values, write_data, write_experiment
 
@@ -108,6 +110,19 @@ def test_muon_trains_all_of_the_codec(distilled, data, tmp_path) -> None:
         assert not torch.equal(mine[name], other[name])
     with pytest.raises(ValueError, match="'optimizer: muon' is for learned codecs"):
         Step('s', 'all', 1, optimizer='muon')
+
+
+def test_answers_to_mirrored_images(distilled, data, tmp_path) -> None:
+    train(plan(tmp_path, {**DISTILL, 'mirror_answers': True}), data, tmp_path)
+    kept = {int(path.stem): path for path in (tmp_path / 'answers').rglob('*.safetensors')}
+    assert sorted(kept) == list(range(12))  # as many again
+    detector = load_model(tmp_path / 'distil').detector
+    image = CocoDataset(data, 'train', only_with_objects=True)[0].image
+    for index, shown in ((0, image), (6, image.flip(2))):
+        (expected,) = ask(detector, [shown])
+        torch.testing.assert_close(read_answer(kept[index]).pyramid, expected.pyramid)
+    with pytest.raises(ValueError, match="mirror_answers needs 'objective: distill'"):
+        Step('s', 'codec', 1, mirror_answers=True)
 
 
 def test_the_detector_is_asked_once(distilled, data, tmp_path, monkeypatch) -> None:

@@ -66,8 +66,9 @@ def sizes_of(pyramid: dict[str, torch.Tensor]) -> dict[str, tuple[int, int]]:
         dataclasses.replace(SMALL, code_level='p5', analysis_widths=(8, 8, 8)),
         dataclasses.replace(SMALL, code_level='p2', analysis_widths=()),
         dataclasses.replace(SMALL, channels=16),
+        dataclasses.replace(SMALL, synthesis_kernel=3),
     ],
-    ids=['p4', 'p3', 'p5', 'p2', 'wider'],
+    ids=['p4', 'p3', 'p5', 'p2', 'wider', 'kernels of 3'],
 )
 @pytest.mark.parametrize('size', [(48, 80), (40, 32), (25, 39)])
 def test_training_and_payloads_rebuild_the_same(config, size: tuple[int, int]) -> None:
@@ -269,12 +270,15 @@ def test_only_the_analysis_is_the_robots_alone(tmp_path, monkeypatch) -> None:
     assert loaded.fingerprint != load_model(tmp_path / 'model').fingerprint
 
 
-def test_config_survives_a_round_trip() -> None:
-    codec = make_codec()
+@pytest.mark.parametrize('kernel', [1, 3])
+def test_config_survives_a_round_trip(kernel: int) -> None:
+    codec = make_codec(dataclasses.replace(SMALL, synthesis_kernel=kernel))
     config = codec.config()
     assert config['type'] == 'learned'
     again = build_codec(config)
     assert again.config() == config
+    assert again.state_dict().keys() == codec.state_dict().keys()
+    assert again.synthesis.heads[0].kernel_size == (kernel, kernel)
     assert again.default_rate == 1
     assert again.coder().rates == (0, 1, 2)
 
@@ -295,6 +299,8 @@ def test_config_survives_a_round_trip() -> None:
         ({'synthesis_widths': [8]}, 'synthesis_widths has one number for each of'),
         ({'levels': ['p2', 'p2']}, 'levels are distinct'),
         ({'levels': [2, 3]}, 'levels has 2, not a name'),
+        ({'synthesis_kernel': 2}, 'synthesis_kernel is 1 or 3, got 2'),
+        ({'synthesis_kernel': True}, 'synthesis_kernel'),
         ({'depth': 3}, 'unknown codec settings: depth'),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from msfc.training.distill import parameter_groups
-from msfc.training.optimizers import Muon, orthogonal
+from msfc.training.optimizers import Muon, orthogonal, orthogonal_all
 
 
 @given(rows=st.integers(1, 24), columns=st.integers(1, 60), seed=st.integers(0, 2**16))
@@ -53,6 +53,29 @@ def train(network: nn.Module, optimizer: Muon, first: int, last: int) -> list[fl
 
 def make_muon(network: nn.Module) -> Muon:
     return Muon(parameter_groups(network, 0.05, momentum=0.9), betas=(0.9, 0.98))
+
+
+def turn_in_process(rank: int, count: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=count
+    )
+    torch.save(orthogonal_all(make_matrices()), f'{folder}/{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+def make_matrices() -> list[torch.Tensor]:
+    rng = torch.Generator().manual_seed(3)
+    shapes = [(8, 27), (30, 4), (1, 5), (16, 16), (2, 2)]
+    return [torch.randn(shape, generator=rng) for shape in shapes]
+
+
+def test_processes_share_the_work(tmp_path) -> None:
+    torch.multiprocessing.spawn(turn_in_process, (2, str(tmp_path)), nprocs=2)
+    expected = [orthogonal(matrix) for matrix in make_matrices()]
+    for rank in range(2):
+        found = torch.load(tmp_path / f'{rank}.pt')
+        for mine, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine, other)
 
 
 def test_losses_fall() -> None:

@@ -68,7 +68,8 @@ class Step:
             the last ones.
         keep_answers: ``distill``: the detector's answers to the training images are kept in the
             output folder, 2 MB an image of 256 x 320 pixels with 128 channels. Images are not
-            changed then, not even mirrored.
+            changed then.
+        mirror_answers: the answers to the mirrored images are kept as well, and trained on.
 
     Raises:
         ValueError: an impossible value; the message names the key.
@@ -96,6 +97,7 @@ class Step:
     byte_targets: list[float] = field(default_factory=list)
     average: float = 0.0
     keep_answers: bool = True
+    mirror_answers: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r'\w[\w.-]*', self.name):
@@ -135,6 +137,10 @@ class Step:
                 f"{where}: 'objective: distill' needs 'trains: codec' or 'trains: encoder', and "
                 'byte_targets'
             )
+        if self.mirror_answers and not (self.objective == 'distill' and self.keep_answers):
+            raise ValueError(
+                f"{where}: mirror_answers needs 'objective: distill' and keep_answers"
+            )
         if self.byte_targets and self.trains == 'detector':
             raise ValueError(f"{where}: byte_targets are of a codec, 'trains: detector' has none")
         if self.optimizer == 'muon' and not self.byte_targets:
@@ -157,8 +163,8 @@ class Step:
             settings['trains'] = 'msfc'  # as it was called: digests from then stay valid
         added = (
             'loss_weights', 'freeze_norms', 'freeze', 'optimizer', 'momentum', 'hold', 'objective',
-            'distill', 'byte_targets', 'average', 'keep_answers', 'gains_factor',
-            'entropy_factor',
+            'distill', 'byte_targets', 'average', 'keep_answers', 'mirror_answers',
+            'gains_factor', 'entropy_factor',
         )
         plain = asdict(Step('plain', 'codec', 1))
         for name in added:

@@ -130,6 +130,19 @@ def _resized(boxes: Tensor, source: Size, valid: Size) -> Tensor:
     return boxes * boxes.new_tensor([valid[1] / source[1], valid[0] / source[0]] * 2)
 
 
+class Mirrored(Dataset[Example]):
+    """The images of a data set, left and right exchanged."""
+
+    def __init__(self, dataset: Dataset[Example]) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Example:
+        return self._dataset[index].flipped()
+
+
 def keep_answers(
     detector: TeacherDetector,
     dataset: Dataset[Example],

@@ -44,7 +44,7 @@ from msfc.training.experiment import Experiment, Step
 from msfc.training.interrupt import deferred_interrupt
 from msfc.training.log import append_log, plot_curves, rewind_log
 from msfc.training.optimizers import Muon
-from msfc.training.teacher import keep_answers, read_answer, stack_pyramids
+from msfc.training.teacher import Mirrored, keep_answers, read_answer, stack_pyramids
 from msfc.types import Pyramid
 
 Report = Callable[[str, list[ModelMetrics]], None]
@@ -543,11 +543,14 @@ class Trainer:
             if self.progress:
                 self.progress(f'{step.name}, answers', done, total, {})
 
+        examples = self.examples
+        if step.mirror_answers:
+            examples = ConcatDataset([examples, Mirrored(examples)])
         # The first process asks; the others find its answers.
         if self.fabric.is_global_zero:
-            keep_answers(detector, self.examples, self.output / ANSWERS, show)
+            keep_answers(detector, examples, self.output / ANSWERS, show)
         self.fabric.barrier()
-        return keep_answers(detector, self.examples, self.output / ANSWERS)
+        return keep_answers(detector, examples, self.output / ANSWERS)
 
     def _fit_tables(self, step: Step, answers: list[Path]) -> None:
         """Fit a trained codec's tables of probabilities to some of the training images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from msfc.codecs.config import MAX_CHANNELS, CodecConfig
 from msfc.settings import check_number, check_texts
@@ -13,7 +14,7 @@ MAX_RATES = 32
 
 _WHOLE = (
     'channels', 'code_channels', 'hyper_channels', 'rates', 'context_width', 'hidden_width',
-    'hyper_width', 'analysis_blocks',
+    'hyper_width', 'analysis_blocks', 'synthesis_kernel',
 )
 _TUPLES = ('levels', 'slices', 'analysis_widths', 'synthesis_widths', 'synthesis_blocks')
 
@@ -34,6 +35,8 @@ class LearnedConfig(CodecConfig):
         analysis_blocks: residual blocks at the code's size in the analysis.
         synthesis_widths: channels at each level's size in the synthesis, finest first.
         synthesis_blocks: residual blocks at each level's size in the synthesis.
+        synthesis_kernel: 1 or 3: side of the kernels that double the size, and of those that make
+            the levels.
         context_width: channels of each slice's context, which the entropy model keeps per cell.
         hidden_width: channels between a context and means and scales.
         hyper_width: channels inside the hyper-decoder.
@@ -50,6 +53,7 @@ class LearnedConfig(CodecConfig):
     analysis_blocks: int = 1
     synthesis_widths: tuple[int, ...] = (64, 96, 160, 160)
     synthesis_blocks: tuple[int, ...] = (2, 2, 3, 1)
+    synthesis_kernel: int = 1
     context_width: int = 48
     hidden_width: int = 48
     hyper_width: int = 48
@@ -61,6 +65,8 @@ class LearnedConfig(CodecConfig):
         for name in _TUPLES[1:]:
             for value in getattr(self, name):
                 check_number(value, name, 1, MAX_CHANNELS, whole=True)
+        if self.synthesis_kernel not in (1, 3):
+            raise ValueError(f'synthesis_kernel is 1 or 3, got {self.synthesis_kernel!r}')
         check_texts(self.levels, 'levels')
         if len(set(self.levels)) != len(self.levels) or 'p6' in self.levels:
             raise ValueError(f'levels are distinct and without p6, got {", ".join(self.levels)}')
@@ -83,6 +89,13 @@ class LearnedConfig(CodecConfig):
                 f'analysis_widths has {len(self.analysis_widths)} numbers, but {self.code_level} '
                 f'lies {self.code_index} levels under {self.levels[0]}'
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON-serialisable values."""
+        values = super().to_dict()
+        if self.synthesis_kernel == 1:
+            del values['synthesis_kernel']  # fingerprints from before stay valid
+        return values
 
     @property
     def code_index(self) -> int:

@@ -43,11 +43,11 @@ def blocks(channels: int, count: int) -> nn.Sequential:
 
 
 class Upsample(nn.Module):
-    """Twice the size: a 1 x 1 convolution to four times the channels, dealt out to 2 x 2 cells."""
+    """Twice the size: a convolution to four times the channels, dealt out to 2 x 2 cells."""
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int, kernel: int = 1) -> None:
         super().__init__()
-        self.expand = nn.Conv2d(channels, 4 * out_channels, 1)
+        self.expand = nn.Conv2d(channels, 4 * out_channels, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Return N x C_out x size; that is twice the size of ``x``, or one less."""

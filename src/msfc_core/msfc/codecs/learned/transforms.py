@@ -136,19 +136,22 @@ class Synthesis(nn.Module):
         self.config = config
         self.statistics = PyramidStatistics(config)
         widths, place = config.synthesis_widths, config.code_index
+        kernel = config.synthesis_kernel
         self.start = nn.Conv2d(config.code_channels, widths[place], 3, padding=1)
         self.blocks = nn.ModuleList(
             blocks(width, count)
             for width, count in zip(widths, config.synthesis_blocks, strict=True)
         )
         self.up = nn.ModuleList(
-            Upsample(widths[level + 1], widths[level]) for level in range(place)
+            Upsample(widths[level + 1], widths[level], kernel) for level in range(place)
         )
         self.down = nn.ModuleList(
             nn.Conv2d(widths[level - 1], widths[level], 3, stride=2, padding=1)
             for level in range(place + 1, len(widths))
         )
-        self.heads = nn.ModuleList(nn.Conv2d(width, config.channels, 1) for width in widths)
+        self.heads = nn.ModuleList(
+            nn.Conv2d(width, config.channels, kernel, padding=kernel // 2) for width in widths
+        )
 
     def normalised(self, code: Tensor, sizes: Mapping[str, Size]) -> Pyramid:
         """Return the levels ``p2`` .. ``p5`` at mean 0 and standard deviation 1.
