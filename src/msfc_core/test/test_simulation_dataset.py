@@ -3,6 +3,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
+import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -11,7 +12,15 @@ from msfc.data import CocoDataset
 from msfc.simulation import dataset as module
 from msfc.simulation.dataset import write_dataset
 from msfc.simulation.objects import CLASS_NAMES
-from msfc.simulation.scene import FRAMES_PER_SCENE, MIN_MASK_AREA, SPLITS, WORLD_VERSION
+from msfc.simulation.scene import (
+    EVENING,
+    FRAMES_PER_SCENE,
+    MIN_MASK_AREA,
+    SPLITS,
+    WORLD_VERSION,
+    TabletopScene,
+    scene_rng,
+)
 
 COUNTS = {'train': FRAMES_PER_SCENE + 2, 'val': 1, 'empty_val': 2}
 
@@ -58,6 +67,20 @@ def test_empty_tables_have_no_objects(dataset):
     assert [len(images[k].targets.labels) for k in range(len(images))] == [0, 0]
     assert json.loads(files['empty_val'].read_text())['annotations'] == []
     assert images[0].image.float().std() > 3
+
+
+def test_the_evening_is_another_world(dataset, tmp_path):
+    """It is darker, and its lamps are redder."""
+    root, _, _ = dataset
+    write_dataset(tmp_path, {'evening_train': FRAMES_PER_SCENE, 'evening_val': 1}, 2)
+    day, evening = (
+        np.stack([CocoDataset(place, split)[k].image.float().mean((1, 2)) for k in range(4)])
+        for place, split in ((root, 'train'), (tmp_path, 'evening_train'))
+    )
+    assert evening.mean() < 0.7 * day.mean()
+    lamp = TabletopScene(scene_rng('evening_val', 0), surroundings=EVENING).model.light_diffuse[0]
+    assert lamp[2] < 0.61 * lamp[0]
+    assert CocoDataset(tmp_path, 'evening_val').class_names == CLASS_NAMES
 
 
 def test_broken_off_and_resumed(dataset, tmp_path):

@@ -27,6 +27,10 @@ def data_tabletop(
     empty_val: Annotated[
         int, typer.Option(help='Validation images of tables without objects.', min=0)
     ] = 60,
+    evening_train: Annotated[
+        int, typer.Option(help='Images by lamplight, from a camera that stands low.', min=0)
+    ] = 0,
+    evening_val: Annotated[int, typer.Option(help='Validation images of these.', min=0)] = 0,
     workers: Annotated[int | None, typer.Option(help='Processes; all cores by default.')] = None,
 ) -> None:
     """Render the simulated tabletop world (MuJoCo) as a COCO-format data set.
@@ -41,6 +45,11 @@ def data_tabletop(
         counts = {
             'train': train, 'val': val, 'test': test,
             'empty_train': empty_train, 'empty_val': empty_val,
+            'evening_train': evening_train, 'evening_val': evening_val,
+        }
+        counts = {
+            name: count for name, count in counts.items()
+            if count or not name.startswith('evening')
         }
         files = write_dataset(output, counts, workers, update)
     for split, path in files.items():

@@ -31,7 +31,10 @@ FRAMES_PER_SCENE = 4
 WORLD_VERSION = 2
 """Goes into every seed; raised whenever the same seed would give another scene."""
 
-SPLITS = {'train': 0, 'val': 1, 'test': 2, 'clip': 3, 'empty_train': 4, 'empty_val': 5}
+SPLITS = {
+    'train': 0, 'val': 1, 'test': 2, 'clip': 3, 'empty_train': 4, 'empty_val': 5,
+    'evening_train': 6, 'evening_val': 7,
+}
 """Split names; a scene's seed is (WORLD_VERSION, split, index), so splits never overlap."""
 
 EMPTY_SPLITS = ('empty_train', 'empty_val')
@@ -43,8 +46,37 @@ SETTLE_STEPS = 300
 MIN_MASK_AREA = 256
 """Visible pixels of the source image under which an object is marked ``iscrowd`` (ignored)."""
 
-MEDIAN_SIDE, SPREAD = 130.0, 0.45
-"""Log-normal of the aimed-at size of the framed object at 320 x 240; others lie where they lie."""
+SPREAD = 0.45
+"""Of the log-normal of the framed object's aimed-at size; see :class:`Surroundings`."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Light and camera of a world; ranges are drawn from evenly.
+
+    Attributes:
+        ambient: light that comes from everywhere.
+        headlight: light from the camera's place.
+        brightness: of the first lamp.
+        warmth: blue over red of the lamps.
+        elevation: of the camera over what it looks at, in degrees.
+        median_side: median of the framed object's aimed-at size at 320 x 240, in pixels; others
+            lie where they lie.
+    """
+
+    ambient: tuple[float, float] = (0.1, 0.4)
+    headlight: tuple[float, float] = (0.0, 0.3)
+    brightness: tuple[float, float] = (0.25, 0.8)
+    warmth: tuple[float, float] = (0.85, 1.0)
+    elevation: tuple[float, float] = (22, 75)
+    median_side: float = 130.0
+
+
+EVENING = Surroundings(
+    ambient=(0.04, 0.12), headlight=(0.0, 0.05), brightness=(0.3, 0.6), warmth=(0.4, 0.6),
+    elevation=(12, 35), median_side=75.0,
+)
+"""Lamplight, and a camera that stands low and farther away: for what was fitted to the rest."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +132,7 @@ class TabletopScene:
         width: of the image in pixels.
         height: of the image in pixels.
         empty: leave out the objects; clutter may lie there.
+        surroundings: light and camera.
 
     Attributes:
         labels: classes of the objects.
@@ -112,8 +145,10 @@ class TabletopScene:
         width: int = 640,
         height: int = 480,
         empty: bool = False,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._rng, self._empty = rng, empty
+        self._around = surroundings or Surroundings()
         self.width, self.height = width, height
         self.labels: list[int] = []
         self._radii: list[float] = []
@@ -147,9 +182,9 @@ class TabletopScene:
         spec.visual.global_.offwidth, spec.visual.global_.offheight = self.width, self.height
         spec.visual.quality.shadowsize = 2048
         spec.visual.map.znear = 0.02
-        ambient = rng.uniform(0.1, 0.4)
+        ambient = rng.uniform(*self._around.ambient)
         spec.visual.headlight.ambient = [ambient] * 3
-        spec.visual.headlight.diffuse = [rng.uniform(0.0, 0.3)] * 3
+        spec.visual.headlight.diffuse = [rng.uniform(*self._around.headlight)] * 3
         world = spec.worldbody
         spec.add_texture(
             name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
@@ -214,8 +249,8 @@ class TabletopScene:
         count = int(rng.integers(1, MAX_LIGHTS + 1))
         for k in range(MAX_LIGHTS):
             position = np.array([*rng.uniform(-1.2, 1.2, 2), rng.uniform(0.8, 2.0)])
-            brightness = rng.uniform(0.25, 0.8) / (1 + 0.6 * k) * (k < count)
-            warmth = rng.uniform(0.85, 1.0)
+            brightness = rng.uniform(*self._around.brightness) / (1 + 0.6 * k) * (k < count)
+            warmth = rng.uniform(*self._around.warmth)
             self.model.light_pos[k] = position
             self.model.light_dir[k] = -position / np.linalg.norm(position)
             self.model.light_diffuse[k] = brightness * np.array([1, (1 + warmth) / 2, warmth])
@@ -256,7 +291,7 @@ class TabletopScene:
         on_table = [k for k, p in enumerate(positions) if p[2] > -0.05] or [0]
         chosen = int(rng.choice(on_table))
         focal = 0.5 * self.height / np.tan(np.deg2rad(self.model.vis.global_.fovy) / 2)
-        side = np.exp(rng.normal(np.log(MEDIAN_SIDE), SPREAD)) * self.height / 240
+        side = np.exp(rng.normal(np.log(self._around.median_side), SPREAD)) * self.height / 240
         distance = np.clip(focal * 1.6 * self._radii[chosen] / side, 0.16, 0.65)
         # Between the object and its neighbours, so that few are cut off at the border.
         middle = 0.25 * positions[chosen] + 0.75 * positions[on_table].mean(0)
@@ -272,7 +307,7 @@ class TabletopScene:
         camera = mujoco.MjvCamera()
         camera.lookat, camera.distance = place, distance
         camera.azimuth = self._rng.uniform(0, 360)
-        camera.elevation = -self._rng.uniform(22, 75)
+        camera.elevation = -self._rng.uniform(*self._around.elevation)
         return camera
 
     @contextmanager
@@ -343,7 +378,10 @@ class TabletopScene:
 
 def frames(split: str, index: int, width: int = 640, height: int = 480) -> Iterator[Frame]:
     """Yield the :data:`FRAMES_PER_SCENE` pictures of scene ``index`` of a split."""
-    scene = TabletopScene(scene_rng(split, index), width, height, empty=split in EMPTY_SPLITS)
+    around = EVENING if split.startswith('evening') else None
+    scene = TabletopScene(
+        scene_rng(split, index), width, height, split in EMPTY_SPLITS, around
+    )
     with scene.renderer() as renderer:
         for k in range(FRAMES_PER_SCENE):
             if k:

@@ -96,9 +96,10 @@ class FixedConv(nn.Module):
         self.weight.mul_((most / rows.sum(1).clamp_min(1e-9)).clamp(max=1).view(-1, 1, 1, 1))
         self.weight.clamp_(-TOP_WEIGHT / 2**WEIGHT_BITS, TOP_WEIGHT / 2**WEIGHT_BITS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the sums, N x C_out x h x w."""
-        return functional.conv2d(x, self.fixed_weight(), self.fixed_bias(), padding=self.size // 2)
+    def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
+        """Return the sums, N x C_out x h x w, or the first ``outputs`` channels of them."""
+        weight, bias = self.fixed_weight()[:outputs], self.fixed_bias()[:outputs]
+        return functional.conv2d(x, weight, bias, padding=self.size // 2)
 
 
 def rectify(sums: Tensor) -> Tensor:
@@ -327,8 +328,8 @@ class EntropyModel(nn.Module):
             mean_even, index_even = self.prediction(2 * k, context)
             whole = (part - mean_even).round() * (index_even > 0)
             rounded_even = pass_through(part - mean_even, whole) + mean_even
-            update = self.update[k](seen_value(rounded_even * even))
-            mean_odd, index_odd = self.prediction(2 * k + 1, context + update[:, :width])
+            update = self.update[k](seen_value(rounded_even * even), width)
+            mean_odd, index_odd = self.prediction(2 * k + 1, context + update)
             mean_k = mean_even * even + mean_odd * (1 - even)
             index_k = index_even * even + index_odd * (1 - even)
             scale = scale_of(index_k)
