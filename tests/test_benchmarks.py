@@ -14,6 +14,7 @@ from rich.console import Console
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+from msfc.codecs.learned import LearnedCodec, LearnedConfig
 from msfc.simulation.scene import Frame
 from msfc.types import Instances
 
@@ -286,3 +287,33 @@ def test_an_edge_in_a_process_of_its_own(model_directory, tmp_path):
         pytest.raises(ValueError, match='process of torch:fp32 ended'),
     ):
         worker.start()
+
+
+def test_what_is_left_out_of_an_entropy_model_is_not_used():
+    ablation = load('context_ablation')
+    config = LearnedConfig(
+        channels=8, code_channels=4, slices=(2, 2), hyper_channels=2, rates=2, context_width=4,
+        hidden_width=4, hyper_width=4,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    codec = LearnedCodec(config)
+    codes = 3 * torch.randn(2, 4, 8, 8)
+    rates = torch.tensor([0, 1])
+    for variant in ablation.VARIANTS:
+        made = ablation.Ablated(codec, variant)
+        torch.nn.init.normal_(made.entropy.hyper_last.weight)
+        for layer in made.entropy.update:
+            torch.nn.init.normal_(layer.weight)
+        for _ in range(2):
+            made.restrict()
+        changed = codes.clone()
+        changed[:, 0, 0, 0] += 40
+        torch.manual_seed(1)
+        before = made.bits(codes, rates)[1]
+        (made.bits(changed, rates)[0]).sum().backward()
+        kept = made.entropy.update[0].weight[: config.context_width]
+        assert bool(kept.any()) == variant.checkerboard
+        assert len(made.entropy.update) == (2 if variant.slices else 1)
+        hyper = made.hyper.second.weight.grad
+        assert bool(hyper.any()) == variant.hyper
+        assert (before > 0).all()
