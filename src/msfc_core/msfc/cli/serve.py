@@ -33,7 +33,10 @@ def serve(
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
-        start(settings)
+        try:
+            deployed = start(settings)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
         print_lines([f'model {settings.model} at http://{settings.host}:{settings.port}'])
         ended.wait()
-        stop()
+        stop(deployed)
