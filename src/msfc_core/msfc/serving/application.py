@@ -6,15 +6,17 @@ Importing this module needs Ray: ``pip install 'ray[serve]'``.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import ray
 from ray import serve
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from msfc.serving.remote import PATH
 from msfc.serving.replica import FAILED, OK, Answer, Request, answer_batch
@@ -25,6 +27,9 @@ NAME = 'msfc'
 
 STORE = 256 * 2**20
 """Bytes of memory of a cluster that is started here, for what goes between its processes."""
+
+ANSWER = 30.0
+"""Seconds that a service that has just started has for its first answer."""
 
 HOPELESS = 5
 """Batches of which nothing succeeded, one after the other, before a replica is replaced."""
@@ -57,9 +62,9 @@ class Decoder:
         self._answer.set_batch_wait_timeout_s(settings.batch_wait)
 
     async def __call__(self, request: HttpRequest) -> Response:
-        """Answer a request of a gateway."""
+        """Answer a request of a gateway, or say who answers."""
         if not request.url.path.endswith(PATH):
-            return Response(f'model {self._pipeline.fingerprint}', media_type='text/plain')
+            return JSONResponse({'model': self._pipeline.fingerprint, 'process': os.getpid()})
         answer: Answer = await self._answer(Request(await request.body(), time.monotonic()))
         return Response(
             answer.body, status_code=answer.status, media_type='application/octet-stream'
@@ -123,7 +128,29 @@ def start(settings: ServeSettings) -> float:
         _join(settings.ray_address)
     serve.start(http_options={'host': settings.host, 'port': settings.port})
     serve.run(build(settings), name=NAME, route_prefix='/')
+    _check_proxy(settings)
     return _deployed_at()
+
+
+def _check_proxy(settings: ServeSettings) -> None:
+    """Check that the service is where it is said to be: a Serve that runs keeps its address.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    host = '127.0.0.1' if settings.host == '0.0.0.0' else settings.host
+    connection = HTTPConnection(host, settings.port, timeout=ANSWER)
+    try:
+        connection.request('GET', '/')
+        json.loads(connection.getresponse().read())['model']
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(
+            f'the service runs, but does not answer at {host}:{settings.port} ({error}): a Serve '
+            'that runs on this cluster already keeps its address; name that, or end it with  '
+            'serve shutdown'
+        ) from error
+    finally:
+        connection.close()
 
 
 def _join(address: str) -> None:
