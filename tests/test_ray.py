@@ -1,7 +1,8 @@
 """The service on a real Ray cluster, asked by a real cloud node: results as without Ray, faults.
 
-The cluster is started here, on this machine, or is the one whose address ``MSFC_RAY`` has; options
-of its second node are in ``MSFC_RAY_NODE``.
+The cluster is started here, on this machine, or is the one whose address ``MSFC_RAY`` has. Options
+of its second node are then in ``MSFC_RAY_NODE``, and the port of a Serve that runs there already
+is in ``MSFC_RAY_PORT``.
 """
 
 import json
@@ -18,19 +19,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 ray = pytest.importorskip('ray', reason="needs Ray: pip install 'ray[serve]'")
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from msfc_msgs.msg import CompressedFeature, InstanceArray
 
-from msfc.model_file import load_model
+from msfc.model_file import load_model, save_model
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc.serving.settings import ServeSettings
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import instances_to_message, packet_to_message
-from ros_fixtures import camera_image
+from ros_fixtures import NodeProcess, Probe, camera_image
 
 PATIENCE = 600.0
 """Seconds for what Ray has to start; on a quiet machine it takes ten."""
@@ -87,7 +89,7 @@ class Service:
     def __init__(self, address, model):
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
-            port = free.getsockname()[1]
+            port = int(os.environ.get('MSFC_RAY_PORT', free.getsockname()[1]))
         self._settings = ServeSettings(
             model=str(model), device='cpu', cpus=CORES, threads=1, replicas=2, port=port,
             patience=60.0, ray_address=address,
@@ -134,7 +136,7 @@ class Fleet:
     def __init__(self, probe, model, images):
         self.sent = dict.fromkeys(images, 0)
         self.found = defaultdict(list)
-        self._probe, self._next = probe, 0.0
+        self.probe, self._next = probe, 0.0
         edge, pipeline = edge_pipeline(model), CloudPipeline(model)
         self._messages, self._publishers, self._expected = {}, {}, {}
         for name, image in images.items():
@@ -144,7 +146,9 @@ class Fleet:
             self._expected[name] = instances_to_message(
                 found, image.header, packet.image_size, model.class_names
             ).instances
-            self._publishers[name] = probe.publisher(CompressedFeature, f'{name}/features')
+            publisher = probe.node.create_publisher(CompressedFeature, f'{name}/features', 10)
+            probe.wait(publisher.get_subscription_count, f'a subscriber of {name}', PATIENCE)
+            self._publishers[name] = publisher
             self.found[name] = probe.listen(InstanceArray, f'{name}/instances', 100)
 
     def run(self, condition, what):
@@ -155,7 +159,7 @@ class Fleet:
             if time.monotonic() >= self._next:
                 self._send()
                 self._next = time.monotonic() + PERIOD
-            self._probe.executor.spin_once(timeout_sec=0.02)
+            self.probe.executor.spin_once(timeout_sec=0.02)
         return value
 
     def more(self, number, what):
@@ -184,29 +188,39 @@ class Fleet:
 
 
 @pytest.fixture(scope='module')
+def node(service, ros_environment, model_directory, tmp_path_factory):
+    """Start a cloud node as the gateway of the service, which need not be there yet."""
+    parameters = {
+        'model': model_directory, 'engine': 'ray', 'ray_timeout': 30.0, 'threads': 1,
+        'ray_address': service.url, 'score_threshold': THRESHOLD,
+        'cameras': f'[{", ".join(CAMERAS)}]',
+    }
+    folder = tmp_path_factory.mktemp('node')
+    node = NodeProcess('msfc_cloud', 'cloud_node', (), parameters, folder)
+    yield node
+    node.kill()
+
+
+@pytest.fixture(scope='module')
 def service(address, second_node, model_directory):
-    """Return the service with a replica on each of two nodes."""
+    """Return the service, not yet deployed."""
     service = Service(address, model_directory)
-    service.start()
     yield service
     service.stop()
 
 
-@pytest.fixture
-def fleet(service, probe, start_node, model_directory):
-    """Return cameras that a cloud node serves by Ray, and its diagnostics."""
-    model = load_model(model_directory)
-    node = start_node(
-        'msfc_cloud', 'cloud_node', model=model_directory, engine='ray', ray_timeout=10.0,
-        ray_address=service.url, score_threshold=THRESHOLD, cameras=f'[{", ".join(CAMERAS)}]',
-        threads=1,
-    )
-    images = {name: camera_image(*size) for name, size in CAMERAS.items()}
+@pytest.fixture(scope='module')
+def fleet(ros, node, service, model_directory):
+    """Return cameras that a cloud node serves by Ray, with a replica on each of two Ray nodes."""
+    service.start()
+    probe = Probe()
     values = probe.diagnostics()
-    fleet = Fleet(probe, model, images)
+    images = {name: camera_image(*size) for name, size in CAMERAS.items()}
+    fleet = Fleet(probe, load_model(model_directory), images)
     fleet.values = lambda name: values(f'decoding /{name}/features')
     fleet.node = node
-    return fleet
+    yield fleet
+    probe.close()
 
 
 def refusals(fleet):
@@ -219,62 +233,66 @@ def refusals(fleet):
 
 
 def settled(fleet):
-    """Wait until nothing is under way; every frame that came is decoded, refused or replaced."""
-    probe = fleet._probe
+    """Wait until every frame that came is decoded, refused or replaced, and compare results."""
 
     def accounted():
         for name in CAMERAS:
             values = defaultdict(int, fleet.values(name))
-            done = sum(int(values[key]) for key in ('decoded', 'refused', 'overwritten'))
-            if int(values['received']) != done or done < 1:
+            numbers = {key: int(values[key]) for key in ('received', 'decoded', 'refused')}
+            done = numbers['decoded'] + numbers['refused'] + int(values['overwritten'])
+            if not done or numbers['received'] != done:
+                return False
+            if numbers['decoded'] != len(fleet.found[name]):
                 return False
         return True
 
-    probe.wait(accounted, 'all frames to be accounted for')
-    probe.spin(1.5)
-    for name in CAMERAS:
-        assert int(fleet.values(name)['decoded']) == len(fleet.found[name])
-
-
-def test_faults_of_a_service(service, fleet, tmp_path, model_directory, second_node):
-    """One after the other, as each start of a replica takes its time."""
-    first = service.replicas(2)
-    fleet.more(4, 'results')
+    fleet.probe.wait(accounted, 'all frames to be accounted for', PATIENCE)
     fleet.check()
+
+
+# The tests follow each other: each start of a replica takes its time.
+
+
+def test_results_are_the_local_ones(service, fleet):
+    assert len(service.replicas(2)) == 2
+    fleet.more(4, 'results')
+    settled(fleet)
     assert not any(refusals(fleet).values())
 
-    # A replica is killed while it works: the other goes on, and Ray makes a new one.
-    victim = min(first)
+
+def test_a_replica_is_killed_while_it_works(service, fleet):
+    """At most what it worked on is lost, the other goes on, and Ray makes a new one."""
+    before = refusals(fleet)
+    victim = min(service.replicas(2))
     os.kill(victim, signal.SIGKILL)
     fleet.more(6, 'results with one replica')
     settled(fleet)
-    lost = refusals(fleet)
-    assert all(sum(numbers.values()) <= 2 for numbers in lost.values()), lost
-    fleet.check()
+    for name, numbers in refusals(fleet).items():
+        assert sum(numbers.values()) - sum(before[name].values()) <= 2, numbers
     service.replicas(2, other_than={victim})
 
-    # A node goes, with its replica and its proxy.
+
+def test_a_node_goes(fleet, second_node):
+    """It goes with its replica and its proxy, and all at once."""
     second_node.kill()
     fleet.more(8, 'results with one node')
     settled(fleet)
-    fleet.check()
 
-    # Another model: the node says so, and goes on when the old one is back.
-    other = tmp_path / 'other'
-    subprocess.run(
-        [sys.executable, '-c', 'import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:];'
-         'from edge_bundles import save_small_model; save_small_model(Path(sys.argv[1]), "msfc")',
-         str(other), *sys.path], check=True,
-    )
-    service.start(model=str(other), replicas=1)
+
+def test_another_model_and_back(service, fleet, tmp_path, model_directory):
+    """The node says that the service has another model, and goes on when the old one is back."""
+    other = load_model(model_directory)
+    with torch.no_grad():
+        next(other.codec.synthesis.parameters()).add_(1.0)
+    save_model(other, tmp_path / 'other')
+    service.start(model=str(tmp_path / 'other'), replicas=1)
     fleet.run(
         lambda: all(refusals(fleet)[name].get('refused_foreign_model') for name in CAMERAS),
         'refusals of another model',
     )
     assert 'foreign_model' in fleet.node.output
 
-    # Nothing is there at all.
-    service.stop()
+    service.stop()  # nothing is there at all
     fleet.run(
         lambda: all(refusals(fleet)[name].get('refused_engine_away') for name in CAMERAS),
         'refusals without a service',
@@ -284,5 +302,4 @@ def test_faults_of_a_service(service, fleet, tmp_path, model_directory, second_n
     service.start(model=str(model_directory))
     fleet.more(3, 'results again')
     settled(fleet)
-    fleet.check()
     assert fleet.node.stop() == 0

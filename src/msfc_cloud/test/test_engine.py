@@ -88,9 +88,9 @@ def test_one_camera_s_answer_holds_up_no_other(model_directory, start_node, prob
             messages[name].sequence += 1
         results.clear()
         probe.insist(features['good'], messages['good'], lambda: len(results) > 1, 'others')
-        assert values('decoding hung/features').get('refused', '0') == '0'
+        assert values('decoding /hung/features').get('refused', '0') == '0'
         probe.wait(
-            lambda: values('decoding hung/features').get('refused_engine_away'), 'its refusal'
+            lambda: values('decoding /hung/features').get('refused_engine_away'), 'its refusal'
         )
         ended.set()
 
