@@ -157,6 +157,7 @@ class CloudNode(ManagedNode):
         self._reporter = LinkReporter(self, live, self._cameras)
         self._switch = EnableSwitch(self, 'nothing is decoded and published')
         self._pipeline: CloudPipeline | None = None
+        self._lanes = 1
         self._picture_timer: Any = None
 
     def _declare_limits(self) -> DecodeLimits:
@@ -199,10 +200,7 @@ class CloudNode(ManagedNode):
         """Say what the labels mean and subscribe to the features."""
         pipeline = self._pipeline
         assert pipeline is not None
-        kind = (
-            'ray' if isinstance(pipeline, RemotePipeline) else pipeline.model.detector.device.type
-        )
-        self.start_worker(self._decode, self._max_batch or AUTO_BATCH.get(kind, 1))
+        self._start_worker(pipeline)
         for camera in self._cameras:
             camera.begin(self._reporter.period)
         self._publish_label_info()
@@ -270,6 +268,18 @@ class CloudNode(ManagedNode):
                 values['foreign_fingerprint'] = camera.foreign
             parts[camera.features_topic] = (found, values)
         return parts
+
+    def _start_worker(self, pipeline: CloudPipeline) -> None:
+        remote = isinstance(pipeline, RemotePipeline)
+        kind = 'ray' if remote else pipeline.model.detector.device.type
+        most = self._max_batch or AUTO_BATCH.get(kind, 1)
+        if not remote:
+            self._lanes = 1
+            self.start_worker(self._decode, most)
+            return
+        # Each camera waits for its own answer alone. One has one request under way at most.
+        self._lanes = min(most, len(self._cameras))
+        self.start_worker(self._decode, lanes=self._lanes)
 
     def _subscribe_features(self, camera: Camera) -> None:
         self.work_on_latest(
@@ -356,7 +366,7 @@ class CloudNode(ManagedNode):
             except Exception as error:
                 self._fail(item, error)
         now = time.monotonic()
-        self._reporter.load.worked(now - begin, len(fresh), now)
+        self._reporter.load.worked((now - begin) / self._lanes, len(fresh), now)
 
     def _publish(
         self, pipeline: CloudPipeline, item: Waiting, result: CloudResult, batch: int
