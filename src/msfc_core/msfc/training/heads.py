@@ -148,12 +148,12 @@ def train_head(
     head = _new_head(experiment, detector, images.class_names)
     source = _Features(detector, images, experiment.keep_features)
     losses = _fit(head, source, experiment, progress_of_stage(progress, 'training the head'))
+    extra = {'experiment': vars(experiment), 'images': len(images)}
+    save_head(head, output, detector, extra)  # whatever becomes of the measuring
     # As it will be read: half precision is what is stored.
     shown = progress_of_stage(progress, 'measuring')
     (measured,) = measure_semantic(SplitModel(detector), _as_stored(head), unseen, (), shown)
-    extra = {
-        'experiment': vars(experiment),
-        'images': len(images),
+    extra |= {
         'val_images': len(unseen),
         'val_mean_iou': measured.mean_iou,
         'val_iou': {k: None if np.isnan(v) else v for k, v in measured.ious.items()},
