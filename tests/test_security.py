@@ -145,6 +145,8 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
     if Detection2DArray is None:
         # Published only where vision_msgs is installed.
         granted -= {Right('publish', f'{NAMESPACE}/{n}') for n in ('detections', 'detections_3d')}
+    # Published only where the model has such a head.
+    granted -= {Right('publish', f'{NAMESPACE}/{n}') for n in ('semantic', 'semantic_info')}
     if package == 'msfc_depth':
         # Only then it subscribes.
         probe.listen(MarkerArray, f'{NAMESPACE}/object_markers')

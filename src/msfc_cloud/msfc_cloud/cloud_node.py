@@ -3,7 +3,8 @@
 Subscribes ``features`` (msfc_msgs/CompressedFeature). Publishes, with the camera's header:
 ``instances`` (msfc_msgs/InstanceArray), ``label_map`` (sensor_msgs/Image, mono16), ``overlay``
 (sensor_msgs/Image, bgr8), ``detections`` (vision_msgs/Detection2DArray, where that package is
-installed), and once ``label_info`` (msfc_msgs/LabelInfo); a few times per second ``link_report``
+installed), ``semantic`` (sensor_msgs/Image, mono8, where the model has such a head), and once
+``label_info`` and ``semantic_info`` (msfc_msgs/LabelInfo); a few times per second ``link_report``
 (msfc_msgs/LinkReport) for the edge. What nobody listens to is not made.
 
 A message is checked as it comes, so that one that cannot be decoded, or that is older than one
@@ -28,6 +29,7 @@ from msfc_msgs.msg import CompressedFeature
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import Header
 
+from msfc.heads.head_file import load_heads
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
 from msfc.pipeline.tracking import TrackSettings
@@ -40,7 +42,7 @@ from msfc.wire.packet import (
     ValidPacket,
     is_fingerprint,
 )
-from msfc_cloud.camera import Camera
+from msfc_cloud.camera import HEAD_OUTPUTS, Camera, info_name
 from msfc_cloud.camera_parameters import declare_cameras
 from msfc_cloud.detections import Detection2DArray
 from msfc_cloud.engine import declare_engine
@@ -180,8 +182,9 @@ class CloudNode(ManagedNode):
         model = self._model_parameters.load()
         self._filters.take_classes(model.class_names)
         self._pipeline = self._make_pipeline(model, self._limits)
+        heads = self._load_heads(self._pipeline)
         for camera in self._cameras:
-            camera.advertise(self._output_qos, self._report_qos)
+            camera.advertise(self._output_qos, self._report_qos, heads)
         self.hardware = (
             f'Ray at {self._pipeline.address}'
             if isinstance(self._pipeline, RemotePipeline)
@@ -192,9 +195,18 @@ class CloudNode(ManagedNode):
             f"model '{self._model_parameters.model}' ({self._pipeline.fingerprint}) on "
             f"{self.hardware}: C' = {model.require_codec().code_channels}, "
             f'{len(model.class_names)} classes'
+            + ''.join(f'; {name} head' for name in heads)
             + ('' if Detection2DArray else '; no vision_msgs here, so no detections')
             + (f'; {len(self._cameras)} cameras' if len(self._cameras) > 1 else '')
         )
+
+    def _load_heads(self, pipeline: CloudPipeline) -> list[str]:
+        """Give the pipeline the model's further heads; return their names."""
+        if isinstance(pipeline, RemotePipeline):
+            return []  # the service answers with instances alone
+        found = load_heads(pipeline.model, self._model_parameters.model)
+        pipeline.heads = {name: head for name, head in found.items() if name in HEAD_OUTPUTS}
+        return list(pipeline.heads)
 
     def activate(self) -> None:
         """Say what the labels mean and subscribe to the features."""
@@ -349,7 +361,7 @@ class CloudNode(ManagedNode):
             return
         begin = time.monotonic()
         try:
-            results = pipeline.decode_valid([item.packet for item in fresh])
+            results = self._run(pipeline, fresh)
         except Exception as error:
             if len(fresh) == 1:
                 self._fail(fresh[0], error)
@@ -368,6 +380,13 @@ class CloudNode(ManagedNode):
         now = time.monotonic()
         self._reporter.load.worked((now - begin) / self._lanes, len(fresh), now)
 
+    def _run(self, pipeline: CloudPipeline, items: Sequence[Waiting]) -> list[CloudResult]:
+        packets = [item.packet for item in items]
+        wanted = [item.camera.wanted_heads() for item in items]
+        if any(wanted):
+            return pipeline.decode_with(packets, wanted)
+        return pipeline.decode_valid(packets)
+
     def _publish(
         self, pipeline: CloudPipeline, item: Waiting, result: CloudResult, batch: int
     ) -> None:
@@ -381,6 +400,8 @@ class CloudNode(ManagedNode):
         instances = self._filters.apply(tracked.above(self._score_threshold))
         names = pipeline.model.class_names
         camera.publish(instances, item.header, packet.image_size, names, self._overlay)
+        maps = {name: output.numpy() for name, output in result.outputs.items()}
+        camera.publish_outputs(maps, item.header)
         camera.statistics.count('decoded')
         detector = pipeline.model.detector
         camera.statistics.frame(
@@ -422,14 +443,21 @@ class CloudNode(ManagedNode):
 
     def _publish_label_info(self) -> None:
         assert self._pipeline is not None
+        pipeline = self._pipeline
+        header = Header(stamp=self.get_clock().now().to_msg())
+        detector = pipeline.model.detector
         message = label_info_message(
-            self._pipeline.fingerprint,
-            self._pipeline.model.class_names,
+            pipeline.fingerprint,
+            pipeline.model.class_names,
             self._score_threshold,
-            Header(stamp=self.get_clock().now().to_msg()),
+            header,
+            detector.keypoint_names,
         )
         for camera in self._cameras:
             camera.publish_label_info(message)
+            for name, head in pipeline.heads.items():
+                meaning = label_info_message(pipeline.fingerprint, head.class_names, 0.0, header)
+                camera.publish_label_info(meaning, info_name(name))
 
     def _watch_overlays(self) -> None:
         for camera in self._cameras:

@@ -32,6 +32,8 @@ class InstanceRecord:
         width: columns of the box.
         height: rows of the box.
         mask: height x width bytes in row order, :data:`MASK_INSIDE` or 0.
+        keypoints: column, row and sureness of each keypoint, one after the other; empty where the
+            model finds none.
     """
 
     id: int
@@ -44,6 +46,7 @@ class InstanceRecord:
     width: int
     height: int
     mask: NDArray[np.uint8]
+    keypoints: NDArray[np.float32]
 
 
 def instance_records(
@@ -64,6 +67,10 @@ def instance_records(
     scores = instances.scores.tolist()
     labels = instances.labels.tolist()
     tracks = [0] * len(labels) if instances.track_ids is None else instances.track_ids.tolist()
+    keypoints = (
+        np.zeros((len(labels), 0), np.float32) if instances.keypoints is None
+        else instances.keypoints.cpu().numpy().astype(np.float32).reshape(len(labels), -1)
+    )
     records = []
     for index, label in enumerate(labels):
         x1, y1, x2, y2 = _whole_box(boxes[index], masks[index], size)
@@ -80,6 +87,7 @@ def instance_records(
                 width=x2 - x1,
                 height=y2 - y1,
                 mask=crop.reshape(-1),
+                keypoints=keypoints[index],
             )
         )
     return records

@@ -5,8 +5,10 @@ Importing this module does not import torch: a robot without PyTorch needs it.
 
 from __future__ import annotations
 
+import array
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msfc_msgs.msg import (
@@ -24,6 +26,9 @@ from msfc.link.report import LinkReport
 from msfc.types import Instances, Size
 from msfc.wire.packet import FeaturePacket, packet_fields
 from msfc_ros.image_to_message import to_bytes_field
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _REPORT_FIELDS = tuple(field.name for field in fields(LinkReport))
 
@@ -64,7 +69,13 @@ def instances_to_message(
         class_names: names of the classes, by label.
     """
     found = [
-        Instance(**{**vars(record), 'mask': to_bytes_field(record.mask)})
+        Instance(
+            **{
+                **vars(record),
+                'mask': to_bytes_field(record.mask),
+                'keypoints': array.array('f', record.keypoints.tobytes()),
+            }
+        )
         for record in instance_records(instances, size, class_names)
     ]
     return InstanceArray(
@@ -76,7 +87,8 @@ def instances_from_message(message: InstanceArray) -> Instances:
     """Return the instances of a message; boxes are in whole pixels.
 
     Raises:
-        ValueError: if a box leaves the image or a mask does not have its box's size.
+        ValueError: if a box leaves the image, a mask does not have its box's size, or instances
+            differ in how many keypoints they have.
     """
     import torch
 
@@ -104,11 +116,29 @@ def instances_from_message(message: InstanceArray) -> Instances:
         labels=torch.tensor([item.class_id for item in message.instances], dtype=torch.int64),
         masks=masks,
         track_ids=torch.tensor([item.track_id for item in message.instances], dtype=torch.int64),
+        keypoints=_keypoints(message),
     )
 
 
+def _keypoints(message: InstanceArray) -> Tensor | None:
+    """Return the keypoints of the instances, K x P x 3; None if they have none."""
+    import torch
+
+    values = [np.asarray(item.keypoints, np.float32) for item in message.instances]
+    lengths = {len(one) for one in values}
+    if not lengths or lengths == {0}:
+        return None
+    if len(lengths) > 1 or lengths.pop() % 3:
+        raise ValueError('the keypoints of the instances are not three numbers of each, all alike')
+    return torch.from_numpy(np.stack(values).reshape(len(values), -1, 3))
+
+
 def label_info_message(
-    model: str, class_names: Sequence[str], score_threshold: float, header: Header
+    model: str,
+    class_names: Sequence[str],
+    score_threshold: float,
+    header: Header,
+    keypoint_names: Sequence[str] = (),
 ) -> LabelInfo:
     """Make the message that says what the labels mean.
 
@@ -117,12 +147,14 @@ def label_info_message(
         class_names: names of the classes, by label.
         score_threshold: instances with a lower score are not published.
         header: when this came to hold.
+        keypoint_names: names of the keypoints of an instance, in their order.
     """
     return LabelInfo(
         header=header,
         model=model,
         score_threshold=score_threshold,
         classes=[LabelClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
+        keypoint_names=list(keypoint_names),
     )
 
 

@@ -150,6 +150,26 @@ def test_instances_that_cannot_be(name, value, words):
         instances_from_message(message)
 
 
+def test_keypoints_there_and_back():
+    found = Instances(
+        boxes=torch.tensor([[1.0, 1, 5, 6], [0, 0, 3, 3]]), scores=torch.tensor([0.9, 0.5]),
+        labels=torch.tensor([0, 2]), masks=torch.zeros(2, 8, 9, dtype=torch.bool),
+        keypoints=torch.tensor([[[2.5, 3.25, -1.5]], [[0.5, 0.25, 8.0]]]),
+    )
+    message = instances_to_message(found, make_header(), (8, 9), NAMES)
+    message = deserialize_message(serialize_message(message), type(message))
+    assert list(message.instances[0].keypoints) == [2.5, 3.25, -1.5]
+    assert torch.equal(instances_from_message(message).keypoints, found.keypoints)
+    message.instances[1].keypoints = [1.0, 2.0]
+    with pytest.raises(ValueError, match='three numbers of each'):
+        instances_from_message(message)
+    for item in message.instances:
+        item.keypoints = []
+    assert instances_from_message(message).keypoints is None
+    info = label_info_message('0123456789abcdef', NAMES, 0.5, make_header(), ['nose'])
+    assert info.keypoint_names == ['nose']
+
+
 def test_label_info():
     message = label_info_message('0123456789abcdef', NAMES, 0.5, make_header())
     assert [(c.class_id, c.class_name) for c in message.classes] == list(enumerate(NAMES))

@@ -69,12 +69,17 @@ def current_instances(message: Any) -> Any:
     """Return an ``InstanceArray`` of this or an earlier definition as one of this.
 
     Args:
-        message: as its own definition has it; numbers that it lacks, such as track ids, become 0.
+        message: as its own definition has it; numbers that it lacks, such as track ids, become 0,
+            and keypoints none.
     """
     types = typestore().types
     kind = types['msfc_msgs/msg/Instance']
     names = [field.name for field in fields(kind)]
-    found = [kind(**{n: getattr(item, n, 0) for n in names}) for item in message.instances]
+    lacking = {'keypoints': np.zeros(0, np.float32)}
+    found = [
+        kind(**{n: getattr(item, n, lacking.get(n, 0)) for n in names})
+        for item in message.instances
+    ]
     return types[INSTANCES](
         header=message.header,
         image_height=message.image_height,
@@ -84,7 +89,11 @@ def current_instances(message: Any) -> Any:
 
 
 def labels_message(
-    model: str, class_names: Sequence[str], score_threshold: float, stamp: int
+    model: str,
+    class_names: Sequence[str],
+    score_threshold: float,
+    stamp: int,
+    keypoint_names: Sequence[str] = (),
 ) -> Any:
     """Make a ``LabelInfo`` as the cloud node does, holding since ``stamp`` (nanoseconds)."""
     types = typestore().types
@@ -97,6 +106,7 @@ def labels_message(
         model=model,
         score_threshold=score_threshold,
         classes=classes,
+        keypoint_names=list(keypoint_names),
     )
 
 
