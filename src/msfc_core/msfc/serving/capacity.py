@@ -111,7 +111,7 @@ def predict(
         batch = min(replica.batch_at(offered / replicas), most)
         work = replica.seconds(batch)
         busy = offered / replicas * work / batch
-        # Who finds all at work, and nobody does because of himself, waits for half of what is left.
+        # Who finds all at work, and nobody does because of himself, waits for half of the rest.
         wait = busy**replicas * (1 - 1 / robots) * work / (2 * replicas)
         return Prediction(offered, overhead + work + wait, busy, batch)
     # A closed system: every robot has a request under way, so robots = answered * response.
