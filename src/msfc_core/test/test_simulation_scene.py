@@ -3,7 +3,14 @@ import pytest
 
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.path import Shot
-from msfc.simulation.scene import FRAMES_PER_SCENE, SPLITS, SURFACES, TabletopScene, frames, scene_rng
+from msfc.simulation.scene import (
+    FRAMES_PER_SCENE,
+    SPLITS,
+    SURFACES,
+    TabletopScene,
+    frames,
+    scene_rng,
+)
 
 pytestmark = pytest.mark.usefixtures('drawing')
 
