@@ -28,6 +28,7 @@ from msfc_msgs.msg import CompressedFeature
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import Header
 
+from msfc.instance_records import MASK_FORMS
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
 from msfc.pipeline.tracking import TrackSettings
@@ -128,6 +129,14 @@ class CloudNode(ManagedNode):
             True,
             'Draw the overlay, as long as somebody listens to it.',
             self._set_overlay,
+        )
+        self._masks: str = live.declare(
+            'masks',
+            MASK_FORMS[0],
+            "Form of the masks in the instances: 'packed' (run lengths), 'plain' (a byte a pixel) "
+            "or 'both'.",
+            self._set_masks,
+            choices=MASK_FORMS,
         )
         self._filters = Filters(live)
         self._limits = self._declare_limits()
@@ -370,7 +379,9 @@ class CloudNode(ManagedNode):
         start = time.perf_counter()
         instances = self._filters.apply(tracked.above(self._score_threshold))
         names = pipeline.model.class_names
-        camera.publish(instances, item.header, packet.image_size, names, self._overlay)
+        camera.publish(
+            instances, item.header, packet.image_size, names, self._overlay, self._masks
+        )
         camera.statistics.count('decoded')
         detector = pipeline.model.detector
         camera.statistics.frame(
@@ -431,6 +442,9 @@ class CloudNode(ManagedNode):
 
     def _set_overlay(self, on: bool) -> None:
         self._overlay = on
+
+    def _set_masks(self, form: str) -> None:
+        self._masks = form
 
     def _set_max_age(self, seconds: float) -> None:
         self._max_age = seconds
