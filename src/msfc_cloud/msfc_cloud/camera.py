@@ -213,6 +213,7 @@ class Camera:
         size: Size,
         class_names: Iterable[str],
         overlay: bool,
+        masks: str,
     ) -> None:
         """Publish what was found in an image, in all forms that somebody listens to.
 
@@ -222,6 +223,7 @@ class Camera:
             size: its height and width in pixels.
             class_names: names of the classes, by label.
             overlay: whether the overlay may be drawn.
+            masks: their form in ``instances``, see :data:`msfc.instance_records.MASK_FORMS`.
         """
         names = tuple(class_names)
 
@@ -230,7 +232,7 @@ class Camera:
             return image_to_message(draw_instances(picture, instances, names), header, 'bgr8')
 
         makers: dict[str, Callable[[], Any]] = {
-            'instances': lambda: instances_to_message(instances, header, size, names),
+            'instances': lambda: instances_to_message(instances, header, size, names, masks),
             'label_map': lambda: image_to_message(label_map(instances, size), header, 'mono16'),
             'detections': lambda: detections_message(instances, header, names),
             'overlay': draw,

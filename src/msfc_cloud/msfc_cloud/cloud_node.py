@@ -30,6 +30,7 @@ from rclpy.clock import Clock, ClockType
 from std_msgs.msg import Header
 
 from msfc.heads.head_file import load_heads
+from msfc.instance_records import MASK_FORMS
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
 from msfc.pipeline.tracking import TrackSettings
@@ -130,6 +131,14 @@ class CloudNode(ManagedNode):
             True,
             'Draw the overlay, as long as somebody listens to it.',
             self._set_overlay,
+        )
+        self._masks: str = live.declare(
+            'masks',
+            MASK_FORMS[0],
+            "Form of the masks in the instances: 'packed' (run lengths), 'plain' (a byte a pixel) "
+            "or 'both'.",
+            self._set_masks,
+            choices=MASK_FORMS,
         )
         self._filters = Filters(live)
         self._limits = self._declare_limits()
@@ -399,7 +408,9 @@ class CloudNode(ManagedNode):
         start = time.perf_counter()
         instances = self._filters.apply(tracked.above(self._score_threshold))
         names = pipeline.model.class_names
-        camera.publish(instances, item.header, packet.image_size, names, self._overlay)
+        camera.publish(
+            instances, item.header, packet.image_size, names, self._overlay, self._masks
+        )
         maps = {name: output.numpy() for name, output in result.outputs.items()}
         camera.publish_outputs(maps, item.header)
         camera.statistics.count('decoded')
@@ -469,6 +480,9 @@ class CloudNode(ManagedNode):
 
     def _set_overlay(self, on: bool) -> None:
         self._overlay = on
+
+    def _set_masks(self, form: str) -> None:
+        self._masks = form
 
     def _set_max_age(self, seconds: float) -> None:
         self._max_age = seconds

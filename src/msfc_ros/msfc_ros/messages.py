@@ -21,11 +21,12 @@ from msfc_msgs.msg import (
 from msfc_msgs.msg import LinkReport as LinkReportMessage
 from std_msgs.msg import Header
 
-from msfc.instance_records import instance_records
+from msfc.instance_records import MASK_FORMS, instance_records
 from msfc.link.report import LinkReport
 from msfc.types import Instances, Size
 from msfc.wire.packet import FeaturePacket, packet_fields
 from msfc_ros.image_to_message import to_bytes_field
+from msfc_ros.masks import mask_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,11 @@ def packet_from_message(message: CompressedFeature) -> FeaturePacket:
 
 
 def instances_to_message(
-    instances: Instances, header: Header, size: Size, class_names: Sequence[str]
+    instances: Instances,
+    header: Header,
+    size: Size,
+    class_names: Sequence[str],
+    masks: str = MASK_FORMS[0],
 ) -> InstanceArray:
     """Make a message of detected or true instances.
 
@@ -67,17 +72,16 @@ def instances_to_message(
         header: the header of the camera image.
         size: height and width of the camera image in pixels.
         class_names: names of the classes, by label.
+        masks: one of :data:`msfc.instance_records.MASK_FORMS`.
+
+    Raises:
+        ValueError: if there is no such form of masks.
     """
-    found = [
-        Instance(
-            **{
-                **vars(record),
-                'mask': to_bytes_field(record.mask),
-                'keypoints': array.array('f', record.keypoints.tobytes()),
-            }
-        )
-        for record in instance_records(instances, size, class_names)
-    ]
+    found = []
+    for record in instance_records(instances, size, class_names, masks):
+        data = {name: to_bytes_field(getattr(record, name)) for name in ('mask', 'packed_mask')}
+        data['keypoints'] = array.array('f', record.keypoints.tobytes())
+        found.append(Instance(**{**vars(record), **data}))
     return InstanceArray(
         header=header, image_height=size[0], image_width=size[1], instances=found
     )
@@ -87,8 +91,8 @@ def instances_from_message(message: InstanceArray) -> Instances:
     """Return the instances of a message; boxes are in whole pixels.
 
     Raises:
-        ValueError: if a box leaves the image, a mask does not have its box's size, or instances
-            differ in how many keypoints they have.
+        ValueError: if a box leaves the image, a mask does not have its box's size or is none, or
+            instances differ in how many keypoints they have.
     """
     import torch
 
@@ -102,13 +106,8 @@ def instances_from_message(message: InstanceArray) -> Instances:
                 f'instance {item.id} reaches to column {right}, row {bottom} of an image of '
                 f'{width} x {height} pixels'
             )
-        if len(item.mask) != item.width * item.height:
-            raise ValueError(
-                f'the mask of instance {item.id} has {len(item.mask)} bytes, but its box has '
-                f'{item.width} x {item.height} pixels'
-            )
-        crop = np.frombuffer(item.mask, np.uint8).reshape(item.height, item.width)
-        masks[index, item.y : bottom, item.x : right] = torch.from_numpy(crop > 0)
+        mask = torch.from_numpy(mask_of(item))
+        masks[index, item.y : bottom, item.x : right] = mask
         boxes[index] = torch.tensor([item.x, item.y, right, bottom])
     return Instances(
         boxes=boxes,

@@ -70,14 +70,13 @@ def current_instances(message: Any) -> Any:
 
     Args:
         message: as its own definition has it; numbers that it lacks, such as track ids, become 0,
-            and keypoints none.
+            lists, such as packed masks and keypoints, empty.
     """
     types = typestore().types
     kind = types['msfc_msgs/msg/Instance']
-    names = [field.name for field in fields(kind)]
-    lacking = {'keypoints': np.zeros(0, np.float32)}
+    lacking = {field.name: _nothing(field.type) for field in fields(kind)}
     found = [
-        kind(**{n: getattr(item, n, lacking.get(n, 0)) for n in names})
+        kind(**{name: getattr(item, name, nothing) for name, nothing in lacking.items()})
         for item in message.instances
     ]
     return types[INSTANCES](
@@ -86,6 +85,17 @@ def current_instances(message: Any) -> Any:
         image_width=message.image_width,
         instances=found,
     )
+
+
+def _nothing(kind: str) -> Any:
+    """Return what a field of a definition is where a message lacks it.
+
+    Args:
+        kind: the field's type, as rosbags writes it.
+    """
+    if kind.startswith('np.ndarray'):
+        return np.empty(0, kind.split('np.dtype[np.')[1].rstrip(']'))
+    return [] if kind.startswith('list') else '' if kind == 'str' else 0
 
 
 def labels_message(
