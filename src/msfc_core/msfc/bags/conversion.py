@@ -74,7 +74,7 @@ def current_instances(message: Any) -> Any:
     """
     types = typestore().types
     kind = types['msfc_msgs/msg/Instance']
-    lacking = {field.name: _nothing(field.type) for field in fields(kind)}
+    lacking = {field.name: _nothing(str(field.type)) for field in fields(kind)}
     found = [
         kind(**{name: getattr(item, name, nothing) for name, nothing in lacking.items()})
         for item in message.instances
