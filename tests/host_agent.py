@@ -54,6 +54,7 @@ def digest(message: InstanceArray) -> str:
         place = (item.x, item.y, item.width, item.height)
         total.update(repr((item.id, item.class_id, item.class_name, item.score, place)).encode())
         total.update(item.mask)
+        total.update(item.packed_mask)
     return total.hexdigest()
 
 

@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 
 POLICY = Path(__file__).parent.parent / 'launch' / 'security' / 'msfc.policy.xml'
 
+VIEWER_POLICY = POLICY.with_name('viewer.policy.xml')
+
 KINDS = {'topics': ('publish', 'subscribe'), 'services': ('reply', 'request')}
 
 
@@ -16,9 +18,9 @@ class Right(NamedTuple):
     name: str
 
 
-def policy_text(namespace='/'):
-    """Return the policy for a namespace, made as docs/security.md says."""
-    text = POLICY.read_text()
+def policy_text(namespace='/', policy=POLICY):
+    """Return a policy for a namespace, made as docs/security.md says."""
+    text = policy.read_text()
     if namespace == '/':
         return text
     return text.replace('path="/', f'path="{namespace}/').replace('ns="/"', f'ns="{namespace}"')

@@ -4,6 +4,8 @@ import argparse
 import importlib.util
 import shutil
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +91,39 @@ def test_summary_of_several_cameras():
     assert found['latency_ms'] == {'p50': 20, 'p95': 29}
     assert (found['disordered'], found['foreign_headers']) == (1, 2)
     assert cameras.summarise([cameras.CameraCount()], 1.0, 1)['latency_ms']['p50'] is None
+
+
+def test_summary_of_a_fleet():
+    fleet = load('fleet')
+    robots = [
+        fleet.Robot(ages=[0.1, 0.3]), fleet.Robot(ages=[0.2], lost={'engine_busy': 2}),
+        fleet.Robot(lost={'engine_busy': 1, 'engine_away': 1}),
+    ]
+    found = fleet.summarise(robots, 5.0, 10.0)
+    assert (found['offered_hz'], found['least_hz']) == (15.0, 0.0)
+    assert found['answered_hz'] == pytest.approx(0.3)
+    assert found['age_mean_s'] == pytest.approx(0.2)
+    assert found['lost'] == {'engine_busy': 3, 'engine_away': 1}
+    assert fleet.summarise([fleet.Robot()], 5.0, 1.0)['age_p95_s'] is None
+
+
+def test_robots_of_a_fleet_send_their_newest_frame(monkeypatch):
+    fleet = load('fleet')
+    monkeypatch.setattr(fleet, 'WARM_UP', 0.0)
+    asked, lock = [], threading.Lock()
+
+    class Remote:
+        def decode(self, packet):
+            with lock:
+                asked.append(packet)
+            time.sleep(0.25)
+
+    found = fleet.play(Remote(), list(range(1000)), 2, 20.0, 2.0)
+    assert found['offered_hz'] == 40
+    # Each waits for its answer before the next frame, which is the newest then.
+    assert 0 < len(asked) <= 2 * 10
+    assert max(asked) > 20
+    assert found['age_mean_s'] >= 0.25
 
 
 def test_summary_of_a_load():

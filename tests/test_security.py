@@ -20,7 +20,15 @@ from visualization_msgs.msg import MarkerArray
 from msfc_cloud.detections import Detection2DArray
 from msfc_edge.keys import Trigger
 from ros_fixtures import TIMEOUT
-from security_policy import POLICY, Right, dds_topics, policy_text, rights, used_rights
+from security_policy import (
+    POLICY,
+    VIEWER_POLICY,
+    Right,
+    dds_topics,
+    policy_text,
+    rights,
+    used_rights,
+)
 
 NAMESPACE = '/robot1'
 
@@ -29,13 +37,19 @@ NODES = {
     'msfc_cloud': ('msfc_cloud', 'cloud_node'),
     'msfc_depth': ('msfc_depth', 'depth_node'),
     'msfc_sim': ('clip_player', 'clip_player'),
+    'msfc_viewer': ('msfc_viewer', 'viewer_node'),
 }
 """Name of the node and its executable, by package."""
 
-VIEWER = Path(__file__).parent / 'security_viewer.py'
+PLANNER = Path(__file__).parent / 'security_planner.py'
 
 EVERY_NODE = {'/rosout', '/parameter_events', '/diagnostics'}
 """Topics that more than one node may publish."""
+
+NEEDS_RERUN = pytest.mark.skipif(
+    find_spec('rerun') is None,
+    reason='rerun-sdk is not installed: python -m pip install rerun-sdk',
+)
 
 NOT_BUILT = (
     "doesn't have the security libraries",  # Fast DDS
@@ -49,7 +63,7 @@ NOT_BUILT = (
 
 def test_nodes_of_the_pair_have_an_enclave_each():
     assert {enclave for enclave, _ in rights(policy_text())} == {
-        '/msfc_edge', '/msfc_cloud', '/msfc_depth', '/msfc_sim', '/msfc_viewer', '/msfc_operator',
+        '/msfc_edge', '/msfc_cloud', '/msfc_depth', '/msfc_sim', '/msfc_planner', '/msfc_operator',
     }  # fmt: skip
 
 
@@ -74,6 +88,15 @@ def test_pictures_stay_on_the_robot():
         if Right('subscribe', '/image_raw') in granted
     }
     assert readers == {'/msfc_edge'}
+
+
+def test_the_viewer_only_looks():
+    ((key, granted),) = rights(policy_text(policy=VIEWER_POLICY)).items()
+    assert key == ('/msfc_viewer', 'msfc_viewer')
+    published = {name for action, name in granted if action == 'publish'}
+    assert published == {*EVERY_NODE, '/msfc_viewer/transition_event'}
+    assert not [name for action, name in granted if action == 'request']
+    assert {Right('subscribe', f'/{name}') for name in ('image_raw', 'features')} <= granted
 
 
 def test_only_the_operator_requests():
@@ -123,15 +146,22 @@ def test_another_namespace():
 # -- the policy against the nodes --
 
 
-@pytest.mark.parametrize('package', NODES)
-def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, model_directory):
+@pytest.mark.parametrize(
+    'package', [pytest.param(p, marks=NEEDS_RERUN if p == 'msfc_viewer' else ()) for p in NODES]
+)
+def test_a_node_may_do_what_it_does_and_no_more(
+    package, probe, start_node, model_directory, tmp_path
+):
     node, executable = NODES[package]
-    granted = rights(policy_text(NAMESPACE))[f'{NAMESPACE}/{package}', node]
+    policy = VIEWER_POLICY if package == 'msfc_viewer' else POLICY
+    granted = rights(policy_text(NAMESPACE, policy))[f'{NAMESPACE}/{package}', node]
     # Subscribed only with simulated time, which can be switched on while the node runs.
     parameters = {'use_sim_time': True}
     if package == 'msfc_sim':
         # Only then it reads what came of the last frame.
         parameters['rate'] = 0.0
+    elif package == 'msfc_viewer':
+        parameters.update(show='none', record=tmp_path / 'run.rrd')
     elif package != 'msfc_depth':
         parameters['model'] = model_directory
     if package == 'msfc_edge':
@@ -145,6 +175,8 @@ def test_a_node_may_do_what_it_does_and_no_more(package, probe, start_node, mode
     if Detection2DArray is None:
         # Published only where vision_msgs is installed.
         granted -= {Right('publish', f'{NAMESPACE}/{n}') for n in ('detections', 'detections_3d')}
+    # Published only where the model has such a head.
+    granted -= {Right('publish', f'{NAMESPACE}/{n}') for n in ('semantic', 'semantic_info')}
     if package == 'msfc_depth':
         # Only then it subscribes.
         probe.listen(MarkerArray, f'{NAMESPACE}/object_markers')
@@ -196,7 +228,7 @@ def keystore(ros_environment, tmp_path):
     folder = tmp_path / 'keystore'
     for arguments in (
         ['create_keystore', folder],
-        ['generate_artifacts', '-k', folder, '-p', POLICY],
+        ['generate_artifacts', '-k', folder, '-p', POLICY, VIEWER_POLICY],
     ):
         subprocess.run(['ros2', 'security', *arguments], check=True, timeout=TIMEOUT)
     return folder
@@ -204,7 +236,8 @@ def keystore(ros_environment, tmp_path):
 
 @needs_sros2
 def test_sros2_makes_exactly_these_permissions(keystore, ros_environment):
-    for (enclave, _), granted in merged(rights(policy_text())).items():
+    both = rights(policy_text()) | rights(policy_text(policy=VIEWER_POLICY))
+    for (enclave, _), granted in merged(both).items():
         file = keystore / 'enclaves' / enclave.lstrip('/') / 'permissions.xml'
         (grant,) = ElementTree.parse(file).findall('permissions/grant')
         assert grant.findtext('subject_name') == f'CN={enclave}'
@@ -242,8 +275,8 @@ def security_on(ros, keystore, monkeypatch):
     switch_on(monkeypatch, keystore)
     result = subprocess.run(
         [
-            sys.executable, '-c', 'import rclpy; rclpy.init(); rclpy.create_node("msfc_viewer")',
-            '--ros-args', '--enclave', '/msfc_viewer',
+            sys.executable, '-c', 'import rclpy; rclpy.init(); rclpy.create_node("msfc_planner")',
+            '--ros-args', '--enclave', '/msfc_planner',
         ],
         capture_output=True,
         text=True,
@@ -258,7 +291,7 @@ def start_pair(start_node, model_directory):
 
     def start():
         for package, (_, executable) in NODES.items():
-            if package == 'msfc_depth':
+            if package in ('msfc_depth', 'msfc_viewer'):
                 continue
             parameters = {'rate': 2.0} if package == 'msfc_sim' else {'model': model_directory}
             start_node(package, executable, '--ros-args', '-e', f'/{package}', **parameters)
@@ -278,18 +311,18 @@ def test_pair(secured, request, probe, start_pair):
         request.getfixturevalue('security_on')
     overheard = probe.listen(InstanceArray, '/instances')
     start_pair()
-    viewer = subprocess.Popen(
-        [sys.executable, str(VIEWER), '--ros-args', '-e', '/msfc_viewer'],
+    planner = subprocess.Popen(
+        [sys.executable, str(PLANNER), '--ros-args', '-e', '/msfc_planner'],
         stdout=subprocess.PIPE,
         text=True,
     )
     # Who is inside gets results; who has no keys neither reads them nor sees the nodes.
     try:
-        probe.wait(lambda: viewer.poll() is not None, 'the viewer')
+        probe.wait(lambda: planner.poll() is not None, 'the planner')
     finally:
-        viewer.kill()
-        said = viewer.communicate()[0]
-    assert viewer.returncode == 0
+        planner.kill()
+        said = planner.communicate()[0]
+    assert planner.returncode == 0
     got = json.loads(said)
     assert got['instances']
     assert got['label_info']
@@ -305,7 +338,7 @@ def test_pair(secured, request, probe, start_pair):
 @needs_sros2
 @needs_security
 def test_a_node_does_not_start_with_rights_of_another(security_on, start_node, model_directory):
-    arguments = ('--ros-args', '-e', '/msfc_viewer')
+    arguments = ('--ros-args', '-e', '/msfc_planner')
     process = start_node('msfc_edge', 'edge_node', *arguments, model=model_directory)
     assert process.wait() == 1
     assert 'cannot start' in process.output

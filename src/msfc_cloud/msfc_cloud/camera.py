@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from msfc_msgs.msg import LinkReport as LinkReportMessage
+from numpy.typing import NDArray
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -39,8 +41,16 @@ OUTPUTS: dict[str, type] = {
 }
 """Names of what is published per image, and the types of the messages."""
 
+HEAD_OUTPUTS: dict[str, type] = {'semantic': Image}
+"""The same for what further heads make: published where the model has the head."""
+
 COUNTED = {Order.RESTARTED: 'restarted', Order.LATE: 'reordered', Order.REPEATED: 'repeated'}
 """Names of what is counted of messages that are not simply next, for the diagnostics."""
+
+
+def info_name(output: str) -> str:
+    """Return the name of what says what the pixels of a head's output mean."""
+    return f'{output}_info'
 
 
 class Camera:
@@ -49,8 +59,9 @@ class Camera:
     Args:
         node: the node.
         name: namespace of the camera's topics, relative to the node's; empty for the node's own.
-        topics: topic of the ``features``, of each of :data:`OUTPUTS`, of the ``label_info``, the
-            ``link_report`` and, if there is one, of the camera images for the ``overlay``, named
+        topics: topic of the ``features``, of each of :data:`OUTPUTS` and :data:`HEAD_OUTPUTS`, the
+            latter's with ``_info`` behind it, of the ``label_info``, the ``link_report`` and, if
+            there is one, of the camera images for the ``overlay``, named
             ``picture``.
         weight: of its edge among those that share a budget.
 
@@ -85,13 +96,23 @@ class Camera:
         self._active = False
         self._told = float('-inf')
 
-    def advertise(self, qos: QoSProfile, report_qos: QoSProfile) -> None:
+    def advertise(
+        self, qos: QoSProfile, report_qos: QoSProfile, heads: Iterable[str] = ()
+    ) -> None:
         """Create the publishers.
 
         Args:
             qos: of the outputs.
             report_qos: of the reports on the link.
+            heads: those of :data:`HEAD_OUTPUTS` that the model has a head for.
         """
+        for name in heads:
+            self._publishers[name] = self._node.publisher(
+                HEAD_OUTPUTS[name], self._topics[name], qos
+            )
+            self._publishers[info_name(name)] = self._node.publisher(
+                LabelInfo, self._topics[info_name(name)], LATCHED
+            )
         for name, kind in OUTPUTS.items():
             self._publishers[name] = self._node.publisher(kind, self._topics[name], qos)
         self._publishers['label_info'] = self._node.publisher(
@@ -134,6 +155,10 @@ class Camera:
         """Return the number of subscribers of an output."""
         publisher = self._publishers.get(output)
         return 0 if publisher is None else publisher.get_subscription_count()
+
+    def wanted_heads(self) -> frozenset[str]:
+        """Return those of :data:`HEAD_OUTPUTS` that somebody listens to."""
+        return frozenset(name for name in HEAD_OUTPUTS if self.listeners(name))
 
     def note(self, message: CompressedFeature, info: Mapping[str, int]) -> Arrival:
         """Take note of a message of this model, and count what its number tells.
@@ -188,6 +213,7 @@ class Camera:
         size: Size,
         class_names: Iterable[str],
         overlay: bool,
+        masks: str,
     ) -> None:
         """Publish what was found in an image, in all forms that somebody listens to.
 
@@ -197,6 +223,7 @@ class Camera:
             size: its height and width in pixels.
             class_names: names of the classes, by label.
             overlay: whether the overlay may be drawn.
+            masks: their form in ``instances``, see :data:`msfc.instance_records.MASK_FORMS`.
         """
         names = tuple(class_names)
 
@@ -205,7 +232,7 @@ class Camera:
             return image_to_message(draw_instances(picture, instances, names), header, 'bgr8')
 
         makers: dict[str, Callable[[], Any]] = {
-            'instances': lambda: instances_to_message(instances, header, size, names),
+            'instances': lambda: instances_to_message(instances, header, size, names, masks),
             'label_map': lambda: image_to_message(label_map(instances, size), header, 'mono16'),
             'detections': lambda: detections_message(instances, header, names),
             'overlay': draw,
@@ -216,9 +243,25 @@ class Camera:
             if self.listeners(name):
                 self._publishers[name].publish(make())
 
-    def publish_label_info(self, message: LabelInfo) -> None:
-        """Say what the labels mean."""
-        self._publishers['label_info'].publish(message)
+    def publish_outputs(self, outputs: Mapping[str, NDArray[np.uint8]], header: Header) -> None:
+        """Publish what further heads made of an image.
+
+        Args:
+            outputs: H x W for each of :data:`HEAD_OUTPUTS` that was asked for.
+            header: header of the camera image.
+        """
+        for name, pixels in outputs.items():
+            if self.listeners(name):
+                self._publishers[name].publish(image_to_message(pixels, header, 'mono8'))
+
+    def publish_label_info(self, message: LabelInfo, name: str = 'label_info') -> None:
+        """Say what the labels mean.
+
+        Args:
+            message: says it.
+            name: ``label_info``, or that of a head.
+        """
+        self._publishers[name].publish(message)
 
     def watch_overlay(self, overlay: bool, qos: QoSProfile) -> None:
         """Subscribe to the pictures while somebody listens to the overlay: they are large."""

@@ -38,6 +38,8 @@ def declare_cameras(node: ManagedNode) -> tuple[list[Camera], bool]:
             ('label_map', 'the label map'),
             ('label_info', 'the meaning of the labels'),
             ('detections', 'the instances as vision_msgs/Detection2DArray'),
+            ('semantic', 'the class of each pixel, where the model has a semantic head'),
+            ('semantic_info', 'the meaning of these classes'),
             ('overlay', 'the picture with the instances drawn in'),
             ('link_report', 'the reports on the link'),
         )

@@ -3,7 +3,8 @@
 Subscribes ``features`` (msfc_msgs/CompressedFeature). Publishes, with the camera's header:
 ``instances`` (msfc_msgs/InstanceArray), ``label_map`` (sensor_msgs/Image, mono16), ``overlay``
 (sensor_msgs/Image, bgr8), ``detections`` (vision_msgs/Detection2DArray, where that package is
-installed), and once ``label_info`` (msfc_msgs/LabelInfo); a few times per second ``link_report``
+installed), ``semantic`` (sensor_msgs/Image, mono8, where the model has such a head), and once
+``label_info`` and ``semantic_info`` (msfc_msgs/LabelInfo); a few times per second ``link_report``
 (msfc_msgs/LinkReport) for the edge. What nobody listens to is not made.
 
 A message is checked as it comes, so that one that cannot be decoded, or that is older than one
@@ -28,6 +29,8 @@ from msfc_msgs.msg import CompressedFeature
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import Header
 
+from msfc.heads.head_file import load_heads
+from msfc.instance_records import MASK_FORMS
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
 from msfc.pipeline.tracking import TrackSettings
@@ -40,7 +43,7 @@ from msfc.wire.packet import (
     ValidPacket,
     is_fingerprint,
 )
-from msfc_cloud.camera import Camera
+from msfc_cloud.camera import HEAD_OUTPUTS, Camera, info_name
 from msfc_cloud.camera_parameters import declare_cameras
 from msfc_cloud.detections import Detection2DArray
 from msfc_cloud.engine import declare_engine
@@ -129,6 +132,14 @@ class CloudNode(ManagedNode):
             'Draw the overlay, as long as somebody listens to it.',
             self._set_overlay,
         )
+        self._masks: str = live.declare(
+            'masks',
+            MASK_FORMS[0],
+            "Form of the masks in the instances: 'packed' (run lengths), 'plain' (a byte a pixel) "
+            "or 'both'.",
+            self._set_masks,
+            choices=MASK_FORMS,
+        )
         self._filters = Filters(live)
         self._limits = self._declare_limits()
         self._max_batch: int = declare(
@@ -157,6 +168,7 @@ class CloudNode(ManagedNode):
         self._reporter = LinkReporter(self, live, self._cameras)
         self._switch = EnableSwitch(self, 'nothing is decoded and published')
         self._pipeline: CloudPipeline | None = None
+        self._lanes = 1
         self._picture_timer: Any = None
 
     def _declare_limits(self) -> DecodeLimits:
@@ -179,8 +191,9 @@ class CloudNode(ManagedNode):
         model = self._model_parameters.load()
         self._filters.take_classes(model.class_names)
         self._pipeline = self._make_pipeline(model, self._limits)
+        heads = self._load_heads(self._pipeline)
         for camera in self._cameras:
-            camera.advertise(self._output_qos, self._report_qos)
+            camera.advertise(self._output_qos, self._report_qos, heads)
         self.hardware = (
             f'Ray at {self._pipeline.address}'
             if isinstance(self._pipeline, RemotePipeline)
@@ -191,18 +204,24 @@ class CloudNode(ManagedNode):
             f"model '{self._model_parameters.model}' ({self._pipeline.fingerprint}) on "
             f"{self.hardware}: C' = {model.require_codec().code_channels}, "
             f'{len(model.class_names)} classes'
+            + ''.join(f'; {name} head' for name in heads)
             + ('' if Detection2DArray else '; no vision_msgs here, so no detections')
             + (f'; {len(self._cameras)} cameras' if len(self._cameras) > 1 else '')
         )
+
+    def _load_heads(self, pipeline: CloudPipeline) -> list[str]:
+        """Give the pipeline the model's further heads; return their names."""
+        if isinstance(pipeline, RemotePipeline):
+            return []  # the service answers with instances alone
+        found = load_heads(pipeline.model, self._model_parameters.model)
+        pipeline.heads = {name: head for name, head in found.items() if name in HEAD_OUTPUTS}
+        return list(pipeline.heads)
 
     def activate(self) -> None:
         """Say what the labels mean and subscribe to the features."""
         pipeline = self._pipeline
         assert pipeline is not None
-        kind = (
-            'ray' if isinstance(pipeline, RemotePipeline) else pipeline.model.detector.device.type
-        )
-        self.start_worker(self._decode, self._max_batch or AUTO_BATCH.get(kind, 1))
+        self._start_worker(pipeline)
         for camera in self._cameras:
             camera.begin(self._reporter.period)
         self._publish_label_info()
@@ -270,6 +289,18 @@ class CloudNode(ManagedNode):
                 values['foreign_fingerprint'] = camera.foreign
             parts[camera.features_topic] = (found, values)
         return parts
+
+    def _start_worker(self, pipeline: CloudPipeline) -> None:
+        remote = isinstance(pipeline, RemotePipeline)
+        kind = 'ray' if remote else pipeline.model.detector.device.type
+        most = self._max_batch or AUTO_BATCH.get(kind, 1)
+        if not remote:
+            self._lanes = 1
+            self.start_worker(self._decode, most)
+            return
+        # Each camera waits for its own answer alone. One has one request under way at most.
+        self._lanes = min(most, len(self._cameras))
+        self.start_worker(self._decode, lanes=self._lanes)
 
     def _subscribe_features(self, camera: Camera) -> None:
         self.work_on_latest(
@@ -339,7 +370,7 @@ class CloudNode(ManagedNode):
             return
         begin = time.monotonic()
         try:
-            results = pipeline.decode_valid([item.packet for item in fresh])
+            results = self._run(pipeline, fresh)
         except Exception as error:
             if len(fresh) == 1:
                 self._fail(fresh[0], error)
@@ -356,7 +387,14 @@ class CloudNode(ManagedNode):
             except Exception as error:
                 self._fail(item, error)
         now = time.monotonic()
-        self._reporter.load.worked(now - begin, len(fresh), now)
+        self._reporter.load.worked((now - begin) / self._lanes, len(fresh), now)
+
+    def _run(self, pipeline: CloudPipeline, items: Sequence[Waiting]) -> list[CloudResult]:
+        packets = [item.packet for item in items]
+        wanted = [item.camera.wanted_heads() for item in items]
+        if any(wanted):
+            return pipeline.decode_with(packets, wanted)
+        return pipeline.decode_valid(packets)
 
     def _publish(
         self, pipeline: CloudPipeline, item: Waiting, result: CloudResult, batch: int
@@ -370,7 +408,11 @@ class CloudNode(ManagedNode):
         start = time.perf_counter()
         instances = self._filters.apply(tracked.above(self._score_threshold))
         names = pipeline.model.class_names
-        camera.publish(instances, item.header, packet.image_size, names, self._overlay)
+        camera.publish(
+            instances, item.header, packet.image_size, names, self._overlay, self._masks
+        )
+        maps = {name: output.numpy() for name, output in result.outputs.items()}
+        camera.publish_outputs(maps, item.header)
         camera.statistics.count('decoded')
         detector = pipeline.model.detector
         camera.statistics.frame(
@@ -412,14 +454,21 @@ class CloudNode(ManagedNode):
 
     def _publish_label_info(self) -> None:
         assert self._pipeline is not None
+        pipeline = self._pipeline
+        header = Header(stamp=self.get_clock().now().to_msg())
+        detector = pipeline.model.detector
         message = label_info_message(
-            self._pipeline.fingerprint,
-            self._pipeline.model.class_names,
+            pipeline.fingerprint,
+            pipeline.model.class_names,
             self._score_threshold,
-            Header(stamp=self.get_clock().now().to_msg()),
+            header,
+            detector.keypoint_names,
         )
         for camera in self._cameras:
             camera.publish_label_info(message)
+            for name, head in pipeline.heads.items():
+                meaning = label_info_message(pipeline.fingerprint, head.class_names, 0.0, header)
+                camera.publish_label_info(meaning, info_name(name))
 
     def _watch_overlays(self) -> None:
         for camera in self._cameras:
@@ -431,6 +480,9 @@ class CloudNode(ManagedNode):
 
     def _set_overlay(self, on: bool) -> None:
         self._overlay = on
+
+    def _set_masks(self, form: str) -> None:
+        self._masks = form
 
     def _set_max_age(self, seconds: float) -> None:
         self._max_age = seconds

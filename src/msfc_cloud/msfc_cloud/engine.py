@@ -9,7 +9,7 @@ from rclpy.node import Node
 
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline
-from msfc.serving.remote import TIMEOUT, RemotePipeline, check_address
+from msfc.serving.remote import TIMEOUT, RemotePipeline, check_addresses
 from msfc.wire.packet import DecodeLimits
 from msfc_ros.parameters import declare
 
@@ -35,7 +35,8 @@ def declare_engine(node: Node) -> Callable[[SplitModel, DecodeLimits], CloudPipe
         node,
         'ray_address',
         'http://127.0.0.1:8000',
-        "Address of the service, with engine 'ray'.",
+        "Address of the service, with engine 'ray'; several with commas between, of which the "
+        'next is asked where one does not answer.',
         read_only=True,
     )
     timeout: float = declare(
@@ -49,7 +50,7 @@ def declare_engine(node: Node) -> Callable[[SplitModel, DecodeLimits], CloudPipe
     if engine == 'local':
         return CloudPipeline
     try:
-        check_address(address)
+        check_addresses(address)
     except ValueError as error:
         raise ValueError(f'parameter ray_address: {error}') from error
     return partial(RemotePipeline, address=address, timeout=timeout)

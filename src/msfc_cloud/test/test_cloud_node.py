@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from rclpy.parameter import Parameter
@@ -16,6 +17,7 @@ from msfc.model_file import load_model
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc_cloud.cloud_node import CloudNode
+from msfc_ros.masks import mask_of
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_from_message, packet_to_message
 from msfc_ros.qos import LATCHED
@@ -67,6 +69,26 @@ def test_threshold_can_be_changed_live(node, probe, features):
     probe.wait(lambda: infos and infos[-1].score_threshold == 1.0, 'the new label info')
     (result,) = node.set_parameters([Parameter('score_threshold', value=1.5)])
     assert not result.successful
+
+
+def test_form_of_masks_can_be_changed_live(node, probe, features):
+    found = probe.listen(InstanceArray, 'instances')
+    edge = probe.publisher(CompressedFeature, 'features')
+    probe.insist(edge, features, lambda: found, 'instances')
+    first = [mask_of(item) for item in found[-1].instances]
+    assert first
+    assert all(item.packed_mask and not item.mask for item in found[-1].instances)
+    (result,) = node.set_parameters([Parameter('masks', value='png')])
+    assert "'packed', 'plain', 'both'" in result.reason
+    (result,) = node.set_parameters([Parameter('masks', value='plain')])
+    assert result.successful
+
+    def plain():
+        return all(item.mask and not item.packed_mask for item in found[-1].instances)
+
+    probe.insist(edge, features, plain, 'plain masks')
+    for before, item in zip(first, found[-1].instances, strict=True):
+        assert np.array_equal(before, mask_of(item))
 
 
 def test_error_in_the_work_is_counted_and_the_node_goes_on(node, probe, features, monkeypatch):

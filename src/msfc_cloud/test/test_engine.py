@@ -1,5 +1,8 @@
 """The cloud node as the gateway of a service: results as before, faults told, back by itself."""
 
+import threading
+import time
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
@@ -10,6 +13,8 @@ from http_engine import HttpEngine
 from msfc.model_file import load_model
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline
+from msfc.serving.messages import read_request
+from msfc.serving.replica import Answer, Request, answer_batch
 from msfc_cloud.cloud_node import CloudNode
 from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import packet_to_message
@@ -45,6 +50,49 @@ def test_streams_go_on_when_the_service_is_back(model_directory, start_node, pro
         results.clear()
         probe.insist(features, message, lambda: results, 'instances again')
     assert node.stop() == 0
+
+
+def test_one_camera_s_answer_holds_up_no_other(model_directory, start_node, probe):
+    """Of two cameras one's requests hang: the other's results come, its own are refused."""
+    model = load_model(model_directory)
+    image = camera_image()
+    encode = edge_pipeline(model).encode
+    messages = {
+        name: packet_to_message(encode(image_to_bgr(picture), 1), picture.header)
+        for name, picture in (('hung', camera_image(96, 160)), ('good', image))
+    }
+    pipeline, ended = CloudPipeline(model), threading.Event()
+
+    def answer(body):
+        if read_request(body, pipeline).packet.image_height == 96:
+            ended.wait(60)
+            return Answer(500, b'')
+        (answered,) = answer_batch(pipeline, [Request(body, time.monotonic())], 60.0)
+        return answered
+
+    with HttpEngine(pipeline) as engine:
+        engine.answering = answer
+        start_node(
+            'msfc_cloud', 'cloud_node', model=model_directory, engine='ray', ray_timeout=5.0,
+            ray_address=f'http://127.0.0.1:9, {engine.address}', threads=1, cameras='[hung, good]',
+        )
+        results = probe.listen(InstanceArray, 'good/instances')
+        values = probe.diagnostics()
+        features = {
+            name: probe.publisher(CompressedFeature, f'{name}/features') for name in messages
+        }
+        # The first address has nobody: the second is asked from then on.
+        probe.insist(features['good'], messages['good'], lambda: results, 'instances')
+        for name in ('hung', 'good'):
+            features[name].publish(messages[name])
+            messages[name].sequence += 1
+        results.clear()
+        probe.insist(features['good'], messages['good'], lambda: len(results) > 1, 'others')
+        assert values('decoding /hung/features').get('refused', '0') == '0'
+        probe.wait(
+            lambda: values('decoding /hung/features').get('refused_engine_away'), 'its refusal'
+        )
+        ended.set()
 
 
 def test_an_address_that_is_none():

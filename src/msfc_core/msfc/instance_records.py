@@ -11,7 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from msfc.mask_runs import pack_mask
 from msfc.types import Instances, Size
+
+MASK_FORMS = ('packed', 'plain', 'both')
+"""What a message has of a mask: run lengths, a byte per pixel, or both."""
 
 MASK_INSIDE = 255
 """Value of a mask's pixels on the object."""
@@ -31,7 +35,10 @@ class InstanceRecord:
         y: row of its upper edge.
         width: columns of the box.
         height: rows of the box.
-        mask: height x width bytes in row order, :data:`MASK_INSIDE` or 0.
+        mask: height x width bytes in row order, :data:`MASK_INSIDE` or 0; or none.
+        packed_mask: the same by :func:`msfc.mask_runs.pack_mask`; or none.
+        keypoints: column, row and sureness of each keypoint, one after the other; empty where the
+            model finds none.
     """
 
     id: int
@@ -44,10 +51,12 @@ class InstanceRecord:
     width: int
     height: int
     mask: NDArray[np.uint8]
+    packed_mask: NDArray[np.uint8]
+    keypoints: NDArray[np.float32]
 
 
 def instance_records(
-    instances: Instances, size: Size, class_names: Sequence[str]
+    instances: Instances, size: Size, class_names: Sequence[str], masks: str = MASK_FORMS[0]
 ) -> list[InstanceRecord]:
     """Return instances in the form of the messages.
 
@@ -58,16 +67,27 @@ def instance_records(
         instances: K instances; the masks are K x H x W.
         size: height and width of the camera image in pixels.
         class_names: names of the classes, by label.
+        masks: one of :data:`MASK_FORMS`.
+
+    Raises:
+        ValueError: if there is no such form.
     """
-    masks = instances.masks.cpu().numpy().astype(bool, copy=False)
+    if masks not in MASK_FORMS:
+        raise ValueError(f'masks are {", ".join(MASK_FORMS)}, not {masks!r}')
+    none = np.empty(0, np.uint8)
+    pixels = instances.masks.cpu().numpy().astype(bool, copy=False)
     boxes = instances.boxes.cpu().numpy()
     scores = instances.scores.tolist()
     labels = instances.labels.tolist()
     tracks = [0] * len(labels) if instances.track_ids is None else instances.track_ids.tolist()
+    keypoints = (
+        np.zeros((len(labels), 0), np.float32) if instances.keypoints is None
+        else instances.keypoints.cpu().numpy().astype(np.float32).reshape(len(labels), -1)
+    )
     records = []
     for index, label in enumerate(labels):
-        x1, y1, x2, y2 = _whole_box(boxes[index], masks[index], size)
-        crop = masks[index, y1:y2, x1:x2].astype(np.uint8) * np.uint8(MASK_INSIDE)
+        x1, y1, x2, y2 = _whole_box(boxes[index], pixels[index], size)
+        crop = pixels[index, y1:y2, x1:x2]
         records.append(
             InstanceRecord(
                 id=index + 1,
@@ -79,10 +99,16 @@ def instance_records(
                 y=y1,
                 width=x2 - x1,
                 height=y2 - y1,
-                mask=crop.reshape(-1),
+                mask=none if masks == 'packed' else _plain(crop),
+                packed_mask=none if masks == 'plain' else pack_mask(crop),
+                keypoints=keypoints[index],
             )
         )
     return records
+
+
+def _plain(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return (mask.astype(np.uint8) * np.uint8(MASK_INSIDE)).reshape(-1)
 
 
 def _whole_box(

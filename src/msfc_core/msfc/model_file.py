@@ -160,6 +160,21 @@ def describe_model(path_or_name: str | os.PathLike[str] = DEFAULT_MODEL) -> dict
     return _describe(_find(path_or_name))
 
 
+def model_folders(path_or_name: str | os.PathLike[str] = DEFAULT_MODEL) -> list[Path]:
+    """Return the folder of a model, and behind it that of the model whose detector it shares.
+
+    Args:
+        path_or_name: a directory, or the name of a shipped model.
+
+    Raises:
+        ModelFileError: if one is missing, foreign or damaged.
+    """
+    directory = _find(path_or_name)
+    reference = _read_description(directory / DESCRIPTION_FILE).get('detector_from')
+    shared = [] if reference is None else [_find_detector(reference, directory)[0]]
+    return [directory, *shared]
+
+
 def stored_weights(description: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a model's stored weights, with that of a shared detector behind it.
 

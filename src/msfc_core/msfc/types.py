@@ -5,7 +5,7 @@ Importing this module does not import torch: a robot without PyTorch needs the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -59,6 +59,14 @@ class ImageSizes:
                 'give one of each per image'
             )
 
+    def select(self, indices: Sequence[int]) -> ImageSizes:
+        """Return the sizes of some of the images."""
+        return ImageSizes(
+            tuple(self.source[index] for index in indices),
+            tuple(self.valid[index] for index in indices),
+            self.padded,
+        )
+
 
 @dataclass(frozen=True)
 class ImageBatch:
@@ -99,6 +107,8 @@ class Instances:
         masks: K x H x W bool.
         track_ids: K int64, the same for an object in all images of a camera, from 1; 0 where it
             is not known, None where nothing is tracked.
+        keypoints: K x P x 3 float32, column and row of each of the detector's P keypoints and how
+            sure it is, in the detector's own measure; None where it finds none.
     """
 
     boxes: Tensor
@@ -106,6 +116,7 @@ class Instances:
     labels: Tensor
     masks: Tensor
     track_ids: Tensor | None = None
+    keypoints: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -122,4 +133,16 @@ class Instances:
             self.labels[keep],
             self.masks[keep],
             None if self.track_ids is None else self.track_ids[keep],
+            None if self.keypoints is None else self.keypoints[keep],
+        )
+
+    def cpu(self) -> Instances:
+        """Return the instances in the CPU's memory."""
+        return Instances(
+            self.boxes.cpu(),
+            self.scores.cpu(),
+            self.labels.cpu(),
+            self.masks.cpu(),
+            None if self.track_ids is None else self.track_ids.cpu(),
+            None if self.keypoints is None else self.keypoints.cpu(),
         )

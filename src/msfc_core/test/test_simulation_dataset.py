@@ -1,4 +1,5 @@
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,14 +10,17 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from msfc.data import CocoDataset
+from msfc.data.semantic import SemanticDataset
 from msfc.simulation import dataset as module
 from msfc.simulation.dataset import write_dataset
+from msfc.simulation.labels import label_scene, write_labels
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.scene import (
     EVENING,
     FRAMES_PER_SCENE,
     MIN_MASK_AREA,
     SPLITS,
+    SURFACES,
     WORLD_VERSION,
     TabletopScene,
     scene_rng,
@@ -42,6 +46,26 @@ def test_counts_and_progress(dataset):
         assert all((root / split / image['file_name']).is_file() for image in coco['images'])
     assert calls[0][0] == 0
     assert calls[-1][0] == calls[-1][1] == 4 * FRAMES_PER_SCENE
+
+
+def test_labels_of_pixels_are_those_of_the_pictures(dataset, tmp_path):
+    root = tmp_path / 'tabletop'
+    shutil.copytree(dataset[0], root)
+    assert write_labels(root, 'val', workers=1) == 1
+    found = SemanticDataset(root, 'val')
+    assert found.class_names == SURFACES
+    objects = CocoDataset(root, 'val')[0].targets.masks.any(0).numpy()
+    assert (found[0].labels[objects] == SURFACES.index('object')).all()
+    # Another picture than the one that is rendered here.
+    scene = root / 'scenes' / 'val' / '000000.json'
+    parts = json.loads(scene.read_text())
+    parts[0]['annotations'] = []
+    scene.write_text(json.dumps(parts))
+    with pytest.raises(ValueError, match='another picture than the one that is rendered here'):
+        label_scene(root, 'val', 0)
+    (root / 'scenes' / 'world_version').write_text('0')
+    with pytest.raises(ValueError, match='world version 0'):
+        write_labels(root, 'val')
 
 
 def test_coco_reads_it(dataset, capsys):

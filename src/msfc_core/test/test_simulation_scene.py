@@ -3,7 +3,14 @@ import pytest
 
 from msfc.simulation.objects import CLASS_NAMES
 from msfc.simulation.path import Shot
-from msfc.simulation.scene import FRAMES_PER_SCENE, SPLITS, TabletopScene, frames, scene_rng
+from msfc.simulation.scene import (
+    FRAMES_PER_SCENE,
+    SPLITS,
+    SURFACES,
+    TabletopScene,
+    frames,
+    scene_rng,
+)
 
 pytestmark = pytest.mark.usefixtures('drawing')
 
@@ -38,6 +45,17 @@ def test_annotations_are_sane(scene):
         assert all(mask.shape == (120, 160) and mask.any() for mask in frame.masks)
         # A pixel shows one object.
         assert np.sum(frame.masks, axis=0).max() <= 1
+
+
+def test_surfaces_agree_with_the_masks(scene):
+    seen = set()
+    for frame in scene:
+        assert frame.surfaces.shape == (120, 160)
+        assert frame.surfaces.dtype == np.uint8
+        names = np.array(SURFACES)[frame.surfaces]
+        assert (names[np.any(frame.masks, axis=0)] == 'object').all()
+        seen |= set(names.ravel())
+    assert {'table', 'object'} <= seen <= set(SURFACES)
 
 
 @pytest.mark.parametrize('split', ['val', 'test', 'clip', 'empty_train', 'empty_val'])

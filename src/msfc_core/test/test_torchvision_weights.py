@@ -120,7 +120,7 @@ def test_weights_from_before_the_epsilon(tmp_path, monkeypatch) -> None:
     model = build(architecture, len(NAMES) + 1)
     torch.save(model.state_dict(), path)
     digest = sha256(path.read_bytes()).hexdigest()[:8]
-    monkeypatch.setattr('msfc.detectors.torchvision_weights.WITHOUT_EPSILON', digest)
+    monkeypatch.setattr('msfc.detectors.torchvision_weights.WITHOUT_EPSILON', (digest,))
     detector = import_torchvision(architecture, path, NAMES)
     layer = detector.model.backbone.body.bn1
     assert isinstance(layer, FrozenBatchNorm2d)

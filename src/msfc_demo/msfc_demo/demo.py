@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -33,7 +34,7 @@ from msfc_demo.processes import NodeError, NodeProcesses, private_environment
 from msfc_demo.sample import FrameSample
 from msfc_ros.messages import instances_from_message
 from msfc_ros.signals import StopSignals
-from msfc_viewer.screen import has_screen
+from msfc_viewer.screen import WEB_PORT, has_screen, web_address
 
 START_PATIENCE = 300.0
 """Seconds until all nodes have to be ready."""
@@ -99,6 +100,7 @@ class Demo:
     Attributes:
         figures: what was measured, also of a run that was broken off.
         course: what happened on the link, if there is one.
+        class_names: of the model, by label.
     """
 
     def __init__(
@@ -111,11 +113,13 @@ class Demo:
         self.figures = DemoMetrics()
         self._options = options
         self._model = model
+        self.class_names = model.class_names
         self._console = console
         self._stop = stop
         self._logs: Path = options.output / 'logs'
         self._environment = private_environment(self._logs)
         self._processes = NodeProcesses(self._logs, self._environment)
+        self._viewer = NodeProcesses(self._logs, self._environment)
         self._joiner = FrameJoiner(model, options.frames, self._decoded, self._sent)
         self._arrangement: OneGraph | Namespaces = OneGraph(self._environment, not options.rate)
         self.course: LinkCourse | None = None
@@ -124,8 +128,16 @@ class Demo:
         self._live: Live | None = None
         self._progress = 0.0
 
+    def __enter__(self) -> Demo:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._viewer.stop()
+
     def run(self) -> None:
-        """Start everything, watch until all frames are decoded, end everything.
+        """Start everything, watch until all frames are decoded, end everything but the viewer.
+
+        Leaving the demo as a context manager ends that as well.
 
         Raises:
             NodeError: if a node dies, or nothing happens any more.
@@ -171,9 +183,30 @@ class Demo:
 
             self.figures.comparison = compare(self._model, frames, reference, show)
 
+    def keep_showing(self) -> None:
+        """Wait until somebody has seen enough, where that takes a viewer that serves a browser.
+
+        A window stays open by itself, and where no terminal is nobody is waited for.
+
+        Raises:
+            NodeError: if the viewer ends.
+        """
+        if not self._serves_browsers or not self._console.is_terminal:
+            return
+        self._console.print(f'still shown   {web_address(WEB_PORT)}; Ctrl-C ends', soft_wrap=True)
+        with suppress(StoppedError):
+            while True:
+                self._stop.check()
+                self._viewer.check()
+                time.sleep(0.1)
+
     def measure(self) -> None:
         """Take the average precision of all frames so far."""
         self.figures.precision = self._accuracy.compute()
+
+    @property
+    def _serves_browsers(self) -> bool:
+        return bool(self._options.view) and not has_screen()
 
     @property
     def unknown_classes(self) -> set[str]:
@@ -237,17 +270,21 @@ class Demo:
         options = self._options
         record = '' if options.record is None else os.path.abspath(options.record)
         show = 'auto' if options.view else 'none'
-        self._processes.start(
+        self._viewer.start(
             'viewer',
             'msfc_viewer',
             'viewer_node',
             config / 'viewer.yaml',
-            {'show': show, 'record': record, 'min_score': DRAWN_SCORE},
+            {
+                'show': show,
+                'record': record,
+                'web_port': WEB_PORT,
+                'min_score': DRAWN_SCORE,
+            },
         )
-        if options.view and not has_screen():
-            self._console.print(
-                f"No screen here: open the address in {self._processes.log('viewer')} in a browser"
-            )
+        if self._serves_browsers:
+            address = web_address(WEB_PORT)
+            self._console.print(f'No screen here: open {address} in a browser', soft_wrap=True)
         if options.depth:
             parameters = {'vertical': LIVE_VERTICAL, 'min_score': DRAWN_SCORE}
             self._processes.start(
@@ -266,6 +303,7 @@ class Demo:
                 self._note_link()
                 self._stop.check()
                 self._processes.check()
+                self._viewer.check()
                 if time.monotonic() - self._progress > patience:
                     return False
             return True

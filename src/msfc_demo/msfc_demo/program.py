@@ -17,7 +17,7 @@ from rich.console import Console
 
 from msfc.model_file import load_model
 from msfc.output import check_output_file, check_output_folder
-from msfc_demo.comparison import find_reference
+from msfc_demo.comparison import Reference, find_reference
 from msfc_demo.demo import Demo, StoppedError, StopRequest
 from msfc_demo.link_course import LinkCourse, plot_course
 from msfc_demo.media import write_contact_sheet, write_video
@@ -30,7 +30,6 @@ from msfc_demo.two_hosts import HostError
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the demo and return its exit status."""
     stop = StopRequest()
-    status = 0
     try:
         check_output_folder(options.output)
         check_viewer(options)
@@ -41,6 +40,18 @@ def run(options: argparse.Namespace, console: Console) -> int:
         demo = Demo(options, model, console, stop)
     except (ValueError, OSError) as error:
         return _fail(console, str(error))
+    with demo:
+        return _run_and_tell(demo, reference, options, console, stop)
+
+
+def _run_and_tell(
+    demo: Demo,
+    reference: Reference,
+    options: argparse.Namespace,
+    console: Console,
+    stop: StopRequest,
+) -> int:
+    status = 0
     try:
         stop.check()
         demo.run()
@@ -64,9 +75,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     elif not status:
         status = _fail(console, 'no frame was decoded')
     try:
-        _write(options, demo, model.class_names, console)
+        _write(options, demo, demo.class_names, console)
     except OSError as error:
         status = _fail(console, f'cannot write the results: {error}')
+    if not status:
+        try:
+            demo.keep_showing()
+        except NodeError as error:
+            status = _fail(console, str(error))
     return status
 
 

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from msfc.geometry.depth import MaskCrop, depth_in_metres, pinhole_rays
 from msfc.types import Size
+from msfc_ros.masks import mask_of
 
 ENCODINGS: dict[str, np.dtype[Any]] = {
     '16UC1': np.dtype(np.uint16),
@@ -24,6 +25,9 @@ ENCODINGS: dict[str, np.dtype[Any]] = {
 
 MAX_PIXELS = 2**26
 """Pixels of a depth image at most."""
+
+MAX_MASK_PIXELS = 2**28
+"""Pixels of all masks of a message at most: packed, a few bytes can claim any number."""
 
 MODELS = ('', 'plumb_bob', 'rational_polynomial')
 """Models of distortion that OpenCV's coefficients are of; without coefficients any will do."""
@@ -87,19 +91,20 @@ def crops_of(instances: Sequence[Instance], size: Size) -> list[MaskCrop]:
         size: height and width of the camera image in pixels.
 
     Raises:
-        DepthError: if one does not have its box's size, or its box leaves the image.
+        DepthError: if one does not have its box's size, its box leaves the image, or they have too
+            many pixels.
     """
+    pixels = sum(item.width * item.height for item in instances)
+    if pixels > MAX_MASK_PIXELS:
+        raise DepthError('size', f'masks of {pixels} pixels in one message are not accepted')
     return [_crop(item, size) for item in instances]
 
 
 def _crop(item: Instance, size: Size) -> MaskCrop:
-    if len(item.mask) != item.width * item.height:
-        raise DepthError(
-            'mask',
-            f'the mask of instance {item.id} has {len(item.mask)} bytes, but its box has '
-            f'{item.width} x {item.height} pixels',
-        )
-    mask = np.frombuffer(item.mask, np.uint8).reshape(item.height, item.width) > 0
+    try:
+        mask = mask_of(item)
+    except ValueError as error:
+        raise DepthError('mask', str(error)) from error
     try:
         return MaskCrop(mask, item.x, item.y, size)
     except ValueError as error:

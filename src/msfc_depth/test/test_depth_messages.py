@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 
 from msfc.geometry.boxes import upright_box
 from msfc.geometry.objects import LocatedObject
+from msfc.mask_runs import pack_mask
 from msfc_depth.depth_messages import (
     DepthError,
     RayTable,
@@ -137,6 +138,8 @@ def test_masks():
     (crop,) = crops_of([instance()], (12, 16))
     assert (crop.x, crop.y, crop.image_size) == (2, 1, (12, 16))
     assert crop.mask.tolist() == [[True, False] * 2] * 2
+    (packed,) = crops_of([instance(mask=[], packed_mask=pack_mask(crop.mask))], (12, 16))
+    assert np.array_equal(packed.mask, crop.mask)
     (empty,) = crops_of([instance(width=0, height=0, mask=[])], (12, 16))
     assert not empty.mask.any()
 
@@ -145,6 +148,7 @@ def test_masks():
     ('fields', 'words'),
     [
         ({'mask': [255] * 7}, 'has 7 bytes, but its box has 4 x 2 pixels'),
+        ({'mask': [], 'packed_mask': b'4'}, 'instance 3: the runs of a packed mask have 4 pixels'),
         ({'x': 13}, 'instance 3: a mask reaches to column 17'),
         ({'y': 2**32 - 1}, 'instance 3: a mask reaches to'),
     ],
@@ -153,6 +157,13 @@ def test_masks_that_are_none(fields, words):
     reason, sentence = reason_of(crops_of, [instance(**fields)], (12, 16))
     assert reason == 'mask'
     assert words in sentence
+
+
+def test_a_few_bytes_that_claim_huge_masks():
+    few = [instance(mask=[], packed_mask=b'0', width=2**15, height=2**12)] * 3
+    reason, sentence = reason_of(crops_of, few, (2**12, 2**15))
+    assert reason == 'size'
+    assert 'masks of 402653184 pixels' in sentence
 
 
 # -- the history --

@@ -5,8 +5,10 @@ Importing this module does not import torch: a robot without PyTorch needs it.
 
 from __future__ import annotations
 
+import array
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msfc_msgs.msg import (
@@ -19,11 +21,15 @@ from msfc_msgs.msg import (
 from msfc_msgs.msg import LinkReport as LinkReportMessage
 from std_msgs.msg import Header
 
-from msfc.instance_records import instance_records
+from msfc.instance_records import MASK_FORMS, instance_records
 from msfc.link.report import LinkReport
 from msfc.types import Instances, Size
 from msfc.wire.packet import FeaturePacket, packet_fields
 from msfc_ros.image_to_message import to_bytes_field
+from msfc_ros.masks import mask_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _REPORT_FIELDS = tuple(field.name for field in fields(LinkReport))
 
@@ -51,7 +57,11 @@ def packet_from_message(message: CompressedFeature) -> FeaturePacket:
 
 
 def instances_to_message(
-    instances: Instances, header: Header, size: Size, class_names: Sequence[str]
+    instances: Instances,
+    header: Header,
+    size: Size,
+    class_names: Sequence[str],
+    masks: str = MASK_FORMS[0],
 ) -> InstanceArray:
     """Make a message of detected or true instances.
 
@@ -62,11 +72,16 @@ def instances_to_message(
         header: the header of the camera image.
         size: height and width of the camera image in pixels.
         class_names: names of the classes, by label.
+        masks: one of :data:`msfc.instance_records.MASK_FORMS`.
+
+    Raises:
+        ValueError: if there is no such form of masks.
     """
-    found = [
-        Instance(**{**vars(record), 'mask': to_bytes_field(record.mask)})
-        for record in instance_records(instances, size, class_names)
-    ]
+    found = []
+    for record in instance_records(instances, size, class_names, masks):
+        data = {name: to_bytes_field(getattr(record, name)) for name in ('mask', 'packed_mask')}
+        data['keypoints'] = array.array('f', record.keypoints.tobytes())
+        found.append(Instance(**{**vars(record), **data}))
     return InstanceArray(
         header=header, image_height=size[0], image_width=size[1], instances=found
     )
@@ -76,7 +91,8 @@ def instances_from_message(message: InstanceArray) -> Instances:
     """Return the instances of a message; boxes are in whole pixels.
 
     Raises:
-        ValueError: if a box leaves the image or a mask does not have its box's size.
+        ValueError: if a box leaves the image, a mask does not have its box's size or is none, or
+            instances differ in how many keypoints they have.
     """
     import torch
 
@@ -90,13 +106,8 @@ def instances_from_message(message: InstanceArray) -> Instances:
                 f'instance {item.id} reaches to column {right}, row {bottom} of an image of '
                 f'{width} x {height} pixels'
             )
-        if len(item.mask) != item.width * item.height:
-            raise ValueError(
-                f'the mask of instance {item.id} has {len(item.mask)} bytes, but its box has '
-                f'{item.width} x {item.height} pixels'
-            )
-        crop = np.frombuffer(item.mask, np.uint8).reshape(item.height, item.width)
-        masks[index, item.y : bottom, item.x : right] = torch.from_numpy(crop > 0)
+        mask = torch.from_numpy(mask_of(item))
+        masks[index, item.y : bottom, item.x : right] = mask
         boxes[index] = torch.tensor([item.x, item.y, right, bottom])
     return Instances(
         boxes=boxes,
@@ -104,11 +115,29 @@ def instances_from_message(message: InstanceArray) -> Instances:
         labels=torch.tensor([item.class_id for item in message.instances], dtype=torch.int64),
         masks=masks,
         track_ids=torch.tensor([item.track_id for item in message.instances], dtype=torch.int64),
+        keypoints=_keypoints(message),
     )
 
 
+def _keypoints(message: InstanceArray) -> Tensor | None:
+    """Return the keypoints of the instances, K x P x 3; None if they have none."""
+    import torch
+
+    values = [np.asarray(item.keypoints, np.float32) for item in message.instances]
+    lengths = {len(one) for one in values}
+    if not lengths or lengths == {0}:
+        return None
+    if len(lengths) > 1 or lengths.pop() % 3:
+        raise ValueError('the keypoints of the instances are not three numbers of each, all alike')
+    return torch.from_numpy(np.stack(values).reshape(len(values), -1, 3))
+
+
 def label_info_message(
-    model: str, class_names: Sequence[str], score_threshold: float, header: Header
+    model: str,
+    class_names: Sequence[str],
+    score_threshold: float,
+    header: Header,
+    keypoint_names: Sequence[str] = (),
 ) -> LabelInfo:
     """Make the message that says what the labels mean.
 
@@ -117,12 +146,14 @@ def label_info_message(
         class_names: names of the classes, by label.
         score_threshold: instances with a lower score are not published.
         header: when this came to hold.
+        keypoint_names: names of the keypoints of an instance, in their order.
     """
     return LabelInfo(
         header=header,
         model=model,
         score_threshold=score_threshold,
         classes=[LabelClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
+        keypoint_names=list(keypoint_names),
     )
 
 

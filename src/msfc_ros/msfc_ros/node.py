@@ -158,14 +158,18 @@ class ManagedNode(BackgroundLifecycleNode):
 
     # -- for the nodes to use --
 
-    def start_worker(self, work: Callable[[Sequence[Any]], None], most: int = 1) -> None:
+    def start_worker(
+        self, work: Callable[[Sequence[Any]], None], most: int = 1, lanes: int = 1
+    ) -> None:
         """Start the thread that works, until deactivation, on what :meth:`work_on_latest` admits.
 
         Args:
             work: called in the thread with what was admitted, each of another topic.
             most: how much of it is worked on at once.
+            lanes: number of threads; two never work on the same topic.
         """
-        self._worker = LatestWorker(work, self._work_failed, f'{self.get_name()}_worker', most)
+        name = f'{self.get_name()}_worker'
+        self._worker = LatestWorker(work, self._work_failed, name, most, lanes)
 
     def work_on_latest(
         self,

@@ -6,14 +6,17 @@ import torch
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
-from msfc_msgs.msg import CompressedFeature, LinkReport
+from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray, LinkReport
+from pycocotools import mask as coco_mask
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
+from msfc.instance_records import MASK_FORMS
 from msfc.link import report as link_report
 from msfc.types import Instances
 from msfc.wire.packet import FeaturePacket
 from msfc_ros.image_to_message import to_bytes_field
+from msfc_ros.masks import mask_of
 from msfc_ros.messages import (
     instances_from_message,
     instances_to_message,
@@ -98,14 +101,51 @@ def test_instances_to_message():
     assert [i.class_name for i in message.instances] == ['cone', 'mug', 'ball']
     assert [i.id for i in message.instances] == [1, 2, 3]
     assert [i.track_id for i in message.instances] == [0, 0, 0]
-    for item in message.instances:
-        assert len(item.mask) == item.width * item.height
-        assert set(item.mask) <= {0, 255}
+    assert all(len(item.packed_mask) and not item.mask for item in message.instances)
 
 
-def test_instances_survive():
+@pytest.mark.parametrize('form', MASK_FORMS)
+def test_forms_of_masks(form):
+    instances = make_instances()
+    message = instances_to_message(instances, make_header(), (20, 30), NAMES, form)
+    sent = deserialize_message(serialize_message(message), InstanceArray)
+    for item, mask in zip(sent.instances, instances.masks.numpy(), strict=True):
+        box = slice(item.y, item.y + item.height), slice(item.x, item.x + item.width)
+        assert np.array_equal(mask_of(item), mask[box])
+        assert bool(item.packed_mask) == (form != 'plain')
+        assert bool(item.mask) == (form != 'packed')
+        if item.mask:  # what the definition says that users can do
+            plain = np.frombuffer(item.mask, np.uint8).reshape(item.height, item.width)
+            assert np.array_equal(plain, mask[box] * np.uint8(255))
+        if item.packed_mask:
+            size = [item.height, item.width]
+            unpacked = coco_mask.decode({'size': size, 'counts': bytes(item.packed_mask)})
+            assert np.array_equal(unpacked, mask[box])
+
+
+def test_another_form_of_masks():
+    with pytest.raises(ValueError, match="masks are packed, plain, both, not 'png'"):
+        instances_to_message(make_instances(), make_header(), (20, 30), NAMES, 'png')
+
+
+@pytest.mark.parametrize(
+    ('fields', 'words'),
+    [
+        ({'mask': [255] * 3}, 'the mask of instance 5 has 3 bytes, but its box has 2 x 2'),
+        ({}, 'the mask of instance 5 has 0 bytes'),
+        ({'packed_mask': b'12'}, 'instance 5: the runs of a packed mask have 3 pixels'),
+        ({'packed_mask': b'P'}, 'instance 5: the bytes of a packed mask are no run lengths'),
+    ],
+)
+def test_masks_that_are_none(fields, words):
+    with pytest.raises(ValueError, match=words):
+        mask_of(Instance(id=5, width=2, height=2, **fields))
+
+
+@pytest.mark.parametrize('form', MASK_FORMS)
+def test_instances_survive(form):
     instances = dataclasses.replace(make_instances(), track_ids=torch.tensor([7, 0, 2**32 - 1]))
-    message = instances_to_message(instances, make_header(), (20, 30), NAMES)
+    message = instances_to_message(instances, make_header(), (20, 30), NAMES, form)
     back = instances_from_message(message)
     assert torch.equal(back.masks, instances.masks)
     assert torch.equal(back.labels, instances.labels)
@@ -123,7 +163,9 @@ def test_box_outside_the_image_is_empty():
     )
     (item,) = instances_to_message(instances, make_header(), (20, 30), NAMES).instances
     assert item.width == 0
-    assert len(item.mask) == 0
+    assert not item.mask
+    assert not item.packed_mask
+    assert mask_of(item).size == 0
 
 
 def test_no_instances():
@@ -141,13 +183,33 @@ def test_no_instances():
 
 @pytest.mark.parametrize(
     ('name', 'value', 'words'),
-    [('x', 28, 'reaches to column 36'), ('width', 9, 'has 40 bytes, but its box has 9 x 5')],
+    [('x', 28, 'reaches to column 36'), ('width', 9, 'have 40 pixels, but its box has 9 x 5')],
 )
 def test_instances_that_cannot_be(name, value, words):
     message = instances_to_message(make_instances(), make_header(), (20, 30), NAMES)
     setattr(message.instances[0], name, value)
     with pytest.raises(ValueError, match=words):
         instances_from_message(message)
+
+
+def test_keypoints_there_and_back():
+    found = Instances(
+        boxes=torch.tensor([[1.0, 1, 5, 6], [0, 0, 3, 3]]), scores=torch.tensor([0.9, 0.5]),
+        labels=torch.tensor([0, 2]), masks=torch.zeros(2, 8, 9, dtype=torch.bool),
+        keypoints=torch.tensor([[[2.5, 3.25, -1.5]], [[0.5, 0.25, 8.0]]]),
+    )
+    message = instances_to_message(found, make_header(), (8, 9), NAMES)
+    message = deserialize_message(serialize_message(message), type(message))
+    assert list(message.instances[0].keypoints) == [2.5, 3.25, -1.5]
+    assert torch.equal(instances_from_message(message).keypoints, found.keypoints)
+    message.instances[1].keypoints = [1.0, 2.0]
+    with pytest.raises(ValueError, match='three numbers of each'):
+        instances_from_message(message)
+    for item in message.instances:
+        item.keypoints = []
+    assert instances_from_message(message).keypoints is None
+    info = label_info_message('0123456789abcdef', NAMES, 0.5, make_header(), ['nose'])
+    assert info.keypoint_names == ['nose']
 
 
 def test_label_info():

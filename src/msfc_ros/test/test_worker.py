@@ -110,6 +110,43 @@ def test_worker_takes_several_at_once():
     assert seen == [['a1'], ['b2', 'a2'], ['c1']]
 
 
+def test_lanes_do_not_wait_for_each_other():
+    """A sender whose work takes long holds up nobody else, and is not worked on twice at once."""
+    started, go, done = threading.Event(), threading.Event(), threading.Event()
+    seen, at_work, lock = [], set(), threading.Lock()
+
+    def work(items):
+        (item,) = items
+        with lock:
+            assert item[0] not in at_work
+            at_work.add(item[0])
+        if item == 'a1':
+            started.set()
+            assert go.wait(TIMEOUT)
+        with lock:
+            at_work.discard(item[0])
+            seen.append(item)
+            if item in ('b3', 'a3'):
+                done.set()
+
+    errors = []
+    worker = LatestWorker(work, errors.append, 'test', lanes=2)
+    worker.put('a1', 'a')
+    assert started.wait(TIMEOUT)
+    for item in ('b1', 'a2', 'a3', 'b2', 'b3'):
+        worker.put(item, item[0])
+    assert done.wait(TIMEOUT)
+    assert worker.busy_for() > 0.0
+    assert 'a1' not in seen
+    done.clear()
+    go.set()
+    assert done.wait(TIMEOUT)
+    assert worker.stop(TIMEOUT)
+    assert not errors
+    assert [item for item in seen if item[0] == 'a'] == ['a1', 'a3']
+    assert worker.busy_for() == 0.0
+
+
 def test_worker_survives_errors():
     errors, done = [], threading.Event()
 

@@ -18,21 +18,25 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from msfc.visualization import class_colour
 from msfc.wire.message_size import compressed_feature_bytes
+from msfc_ros.masks import mask_of
 from msfc_ros.stamps import nanoseconds
+from msfc_viewer.screen import web_address
 
 APPLICATION = 'msfc'
 
 TIMELINE = 'camera'
 """Time of the cameras' stamps."""
 
-CAMERA = 'world/camera'
+WORLD = 'world'
+
+CAMERA = f'{WORLD}/camera'
 """The entity of the camera, in whose frame the objects are; images lie below it."""
 
 IMAGE = f'{CAMERA}/image'
 MASKS = f'{IMAGE}/masks'
 BOXES = f'{IMAGE}/boxes'
-OBJECTS = 'world/objects'
-POINTS = 'world/points'
+OBJECTS = f'{WORLD}/objects'
+POINTS = f'{WORLD}/points'
 BYTES = 'link/bytes'
 LATENCY = 'time/latency_ms'
 FOUND = 'time/instances'
@@ -49,16 +53,18 @@ def layout() -> rrb.Blueprint:
         rrb.Horizontal(
             rrb.Vertical(
                 rrb.Spatial2DView(origin=IMAGE, name='camera and masks'),
-                rrb.Spatial3DView(origin='world', name='objects in metres'),
+                rrb.Spatial3DView(origin=WORLD, name='objects in metres'),
             ),
             rrb.Vertical(
                 rrb.TimeSeriesView(origin=BYTES, name='bytes a frame'),
                 rrb.TimeSeriesView(origin=LATENCY, name='latency, ms'),
                 rrb.TimeSeriesView(origin=FOUND, name='instances'),
             ),
-            column_shares=[2, 1],
+            column_shares=[3, 2],
         ),
-        rrb.TimePanel(state='collapsed'),
+        rrb.BlueprintPanel(state='collapsed'),
+        rrb.SelectionPanel(state='collapsed'),
+        rrb.TimePanel(state='collapsed', timeline=TIMELINE, play_state='following'),
     )
 
 
@@ -103,15 +109,18 @@ class Recording:
         Args:
             port: of the pages; the next one is that of the data.
 
+        Returns:
+            The address, see :func:`msfc_viewer.screen.web_address`.
+
         Raises:
             ValueError: if it cannot be served.
         """
         try:
-            data = self._add().serve_grpc(grpc_port=port + 1, default_blueprint=layout())
-            rr.serve_web_viewer(web_port=port, open_browser=False, connect_to=data)
+            self._add().serve_grpc(grpc_port=port + 1, default_blueprint=layout())
+            rr.serve_web_viewer(web_port=port, open_browser=False)
         except (OSError, RuntimeError) as error:
             raise ValueError(f'cannot serve the viewer on port {port}: {error}') from error
-        return f'http://localhost:{port}/?url={data}'
+        return web_address(port)
 
     def close(self) -> None:
         """Write what has not been written yet, and end."""
@@ -158,9 +167,8 @@ class Recording:
         labels = np.zeros((message.image_height, message.image_width), np.uint16)
         # Weakest first, so that the surest lie on top.
         for item in reversed(message.instances):
-            mask = np.frombuffer(item.mask, np.uint8).reshape(item.height, item.width) > 0
             place = labels[item.y : item.y + item.height, item.x : item.x + item.width]
-            place[mask] = min(item.class_id + 1, MOST_LABELS)
+            place[mask_of(item)] = min(item.class_id + 1, MOST_LABELS)
         self._describe(message)
         self._log(header, MASKS, rr.SegmentationImage(labels, opacity=0.5))
         self._log(
@@ -213,8 +221,11 @@ class Recording:
         self._log(message.header, POINTS, rr.Points3D(xyz, colors=colours.reshape(-1, 3)))
 
     def _add(self) -> Any:
+        """Return a new stream, to be opened."""
         stream = rr.RecordingStream(APPLICATION, recording_id=self._name)
         self._streams.append(stream)
+        # What a camera's optical frame is, so that up is up.
+        stream.log(WORLD, rr.ViewCoordinates.RDF, static=True)
         return stream
 
     def _describe(self, message: InstanceArray) -> None:

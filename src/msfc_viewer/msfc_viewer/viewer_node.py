@@ -21,12 +21,10 @@ from msfc_ros.node import ManagedNode
 from msfc_ros.parameters import declare
 from msfc_ros.qos import declare_qos
 from msfc_viewer.recording import Recording
-from msfc_viewer.screen import has_screen
+from msfc_viewer.screen import WEB_PORT, has_screen
 
 SHOWS = ('auto', 'window', 'web', 'none')
 """Values of ``show``; auto is a window where there is a screen, else web."""
-
-WEB_PORT = 9090
 
 
 class ViewerNode(ManagedNode):

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from msfc.mask_runs import pack_mask
 from msfc_viewer import screen
 from msfc_viewer.recording import (
     BOXES,
@@ -37,7 +38,7 @@ def header(milliseconds=7250):
 def instances():
     mug = Instance(
         id=1, track_id=12, class_id=3, class_name='mug', score=0.9, x=2, y=1, width=4, height=2,
-        mask=[255, 0] * 4,
+        packed_mask=pack_mask(np.array([[True, False] * 2] * 2)),
     )  # fmt: skip
     return InstanceArray(header=header(), image_height=12, image_width=16, instances=[mug])
 

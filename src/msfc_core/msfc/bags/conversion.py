@@ -69,12 +69,16 @@ def current_instances(message: Any) -> Any:
     """Return an ``InstanceArray`` of this or an earlier definition as one of this.
 
     Args:
-        message: as its own definition has it; numbers that it lacks, such as track ids, become 0.
+        message: as its own definition has it; numbers that it lacks, such as track ids, become 0,
+            lists, such as packed masks and keypoints, empty.
     """
     types = typestore().types
     kind = types['msfc_msgs/msg/Instance']
-    names = [field.name for field in fields(kind)]
-    found = [kind(**{n: getattr(item, n, 0) for n in names}) for item in message.instances]
+    lacking = {field.name: _nothing(str(field.type)) for field in fields(kind)}
+    found = [
+        kind(**{name: getattr(item, name, nothing) for name, nothing in lacking.items()})
+        for item in message.instances
+    ]
     return types[INSTANCES](
         header=message.header,
         image_height=message.image_height,
@@ -83,8 +87,23 @@ def current_instances(message: Any) -> Any:
     )
 
 
+def _nothing(kind: str) -> Any:
+    """Return what a field of a definition is where a message lacks it.
+
+    Args:
+        kind: the field's type, as rosbags writes it.
+    """
+    if kind.startswith('np.ndarray'):
+        return np.empty(0, kind.split('np.dtype[np.')[1].rstrip(']'))
+    return [] if kind.startswith('list') else '' if kind == 'str' else 0
+
+
 def labels_message(
-    model: str, class_names: Sequence[str], score_threshold: float, stamp: int
+    model: str,
+    class_names: Sequence[str],
+    score_threshold: float,
+    stamp: int,
+    keypoint_names: Sequence[str] = (),
 ) -> Any:
     """Make a ``LabelInfo`` as the cloud node does, holding since ``stamp`` (nanoseconds)."""
     types = typestore().types
@@ -97,6 +116,7 @@ def labels_message(
         model=model,
         score_threshold=score_threshold,
         classes=classes,
+        keypoint_names=list(keypoint_names),
     )
 
 

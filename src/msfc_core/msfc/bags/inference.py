@@ -162,7 +162,8 @@ class _Inference:
         labels = output_topic(message.topic, 'label_info')
         writer.add_topic(labels, LABELS, (qos(latched=True),))
         made = labels_message(
-            self._pipeline.fingerprint, self._names, self._threshold, message.time
+            self._pipeline.fingerprint, self._names, self._threshold, message.time,
+            self._pipeline.model.detector.keypoint_names,
         )
         writer.write(labels, message.time, serialize(made, LABELS))
 

@@ -56,6 +56,33 @@ def data_tabletop(
         console.print(f'{split}: {path}')
 
 
+@data_app.command('semantic')
+def data_semantic(
+    data: Annotated[Path, typer.Argument(help='Folder that msfc data tabletop wrote.')],
+    split: Annotated[
+        list[str] | None, typer.Option(help='Split to label; repeatable. train and val if none.')
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help='Label the first images of each only.', min=1)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help='Processes; all cores by default.')] = None,
+) -> None:
+    """Write the class of each pixel of a tabletop data set: table, floor, wall or object.
+
+    Renders its scenes again. Resumes an interrupted run.
+    """
+    with report_errors(), stoppable(data), Bar('rendering') as update:
+        from msfc.simulation.labels import write_labels
+
+        check_output_folder(data)
+        counts = {
+            name: write_labels(data, name, images, workers, update)
+            for name in split or ('train', 'val')
+        }
+    for name, count in counts.items():
+        console.print(f'{name}: {count} images with labels')
+
+
 @data_app.command('openimages')
 def data_openimages(
     source: Annotated[Path, typer.Argument(help="Folder with OpenImages' official files.")],

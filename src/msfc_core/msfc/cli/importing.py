@@ -28,7 +28,10 @@ Classes = Annotated[
 @import_app.command('torchvision')
 def import_torchvision(
     architecture: Annotated[
-        str, typer.Argument(help='maskrcnn_resnet50_fpn or maskrcnn_resnet50_fpn_v2.')
+        str,
+        typer.Argument(
+            help='maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2 or keypointrcnn_resnet50_fpn.'
+        ),
     ],
     weights: Annotated[
         str, typer.Option(metavar='FILE|NAME',
@@ -37,7 +40,10 @@ def import_torchvision(
     classes: Classes = None,
     output: Output = None,
 ) -> None:
-    """Make a model of a Mask R-CNN of torchvision; it has no codec: msfc adapt fits one."""
+    """Make a model of a Mask or Keypoint R-CNN of torchvision, without codec.
+
+    msfc adapt fits one.
+    """
     with report_errors():
         from msfc.detectors.torchvision_weights import import_torchvision as load
 

@@ -18,6 +18,7 @@ from msfc.cli.reproduce import reproduce
 from msfc.cli.serve import serve
 from msfc.cli.sweep import sweep
 from msfc.cli.train import train
+from msfc.cli.train_head import train_head
 
 app = typer.Typer(
     help='MSFC: multi-scale feature compression for split instance segmentation.',
@@ -28,8 +29,8 @@ app.add_typer(data_app, name='data')
 app.add_typer(bag_app, name='bag')
 app.add_typer(import_app, name='import')
 for command in (
-    train, adapt, evaluate, sweep, baselines, importance, reproduce, export, export_edge, info,
-    serve,
+    train, train_head, adapt, evaluate, sweep, baselines, importance, reproduce, export,
+    export_edge, info, serve,
 ):
     app.command()(command)
 

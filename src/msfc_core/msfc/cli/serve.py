@@ -30,10 +30,13 @@ def serve(
             raise ValueError(MISSING)
         from msfc.serving.application import start, stop
 
+        try:
+            deployed = start(settings)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
         ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):  # now: Ray has handlers of its own
             signal.signal(number, lambda *_: ended.set())
-        start(settings)
         print_lines([f'model {settings.model} at http://{settings.host}:{settings.port}'])
         ended.wait()
-        stop()
+        stop(deployed)

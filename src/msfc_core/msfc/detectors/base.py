@@ -7,9 +7,10 @@ the robot, the half behind it (:meth:`SplitDetector.infer`) on the GPU machine.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from msfc.types import (
     pyramid_sizes,
 )
 
+if TYPE_CHECKING:
+    from msfc.heads.base import PyramidHead
+
 
 class SplitDetector(nn.Module, ABC):
     """An instance segmentation model that can be cut behind its feature pyramid.
@@ -36,6 +40,8 @@ class SplitDetector(nn.Module, ABC):
         strides: stride of each level in network input pixels, finest first, without ``p6``.
         size_divisibility: the network input is padded to a multiple of this.
         class_layers: names of the modules whose weights belong to the classes.
+        keypoint_names: names of the keypoints that its instances have, in their order; empty
+            where it finds none.
     """
 
     class_names: tuple[str, ...]
@@ -43,6 +49,7 @@ class SplitDetector(nn.Module, ABC):
     strides: dict[str, int]
     size_divisibility: int
     class_layers: tuple[str, ...] = ()
+    keypoint_names: tuple[str, ...] = ()
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -87,6 +94,10 @@ class SplitDetector(nn.Module, ABC):
             max_instances: only so many of each image, those of the best scores, get a mask and
                 are returned.
         """
+
+    def heads(self) -> dict[str, PyramidHead]:
+        """Return the detector's own heads beside that of the instances, by their ``output``."""
+        return {}
 
     @abstractmethod
     def losses(
@@ -192,9 +203,25 @@ class TeacherDetector(SplitDetector):
     ) -> Tensor:
         """Compute the mask head's logits for given boxes and classes, M x S x S float32.
 
+        Of a detector without masks S is 0.
+
         Args:
             pyramid: ``p2`` .. ``p6``.
             boxes: for each image K x 4, x1 y1 x2 y2 in network input pixels; M in all.
             labels: for each image K class indices.
             sizes: the sizes of the images.
         """
+
+
+def no_mask_outputs(boxes: Sequence[Tensor]) -> Tensor:
+    """Return what :meth:`TeacherDetector.mask_outputs` is of a detector without a mask head."""
+    return torch.zeros((sum(map(len, boxes)), 0, 0), device=boxes[0].device)
+
+
+def detector_digest(detector: SplitDetector) -> str:
+    """Return 16 hexadecimal digits that name a detector's settings and weights."""
+    digest = hashlib.sha256(repr(sorted(detector.config().items())).encode())
+    for name, tensor in sorted(detector.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,19 +1,19 @@
-"""Split detectors from Detectron2: any ``GeneralizedRCNN`` with an FPN and masks.
+"""Split detectors from Detectron2: any ``GeneralizedRCNN`` with an FPN and masks or keypoints.
 
 Detectron2 has no package on PyPI and is optional; it is imported when a detector is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from msfc.detectors.base import SplitDetector, TeacherDetector
+from msfc.detectors.base import SplitDetector, TeacherDetector, no_mask_outputs
 from msfc.detectors.detectron2_config import (
     CONFIG_KEYS,
     build_model,
@@ -22,6 +22,8 @@ from msfc.detectors.detectron2_config import (
     with_num_classes,
 )
 from msfc.detectors.detectron2_weights import load_weights
+from msfc.heads.base import PyramidHead
+from msfc.heads.semantic import SemanticHead, check_class_count
 from msfc.preprocessing import Preprocessing
 from msfc.settings import check_no_number_texts, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
@@ -29,11 +31,17 @@ from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, 
 SETTINGS = ('type', 'config_file', 'weights', 'partial', 'overrides', 'class_names')
 """Keys of :meth:`Detectron2Detector.from_settings`."""
 
+FURTHER_NAMES = ('keypoint_names', 'semantic_names')
+"""Keys of a configuration that only models with keypoints or a semantic branch have."""
+
 _LEVEL_STRIDES = {'p2': 4, 'p3': 8, 'p4': 16, 'p5': 32, 'p6': 64}
 
 
 class Detectron2Detector(TeacherDetector):
-    """A Detectron2 ``GeneralizedRCNN`` with mask head, cut behind its FPN.
+    """A Detectron2 ``GeneralizedRCNN`` with mask or keypoint head, cut behind its FPN.
+
+    A ``PanopticFPN`` is one too: its semantic branch is among the :meth:`heads`. The losses are
+    those of boxes and masks; keypoint heads and semantic branches are not trained.
 
     Images are resized as Detectron2's ``DefaultPredictor`` does it, and brought into the channel
     order that the model was trained on.
@@ -56,7 +64,7 @@ class Detectron2Detector(TeacherDetector):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         require_detectron2()
-        unknown = set(config) - {'type', 'class_names', *CONFIG_KEYS}
+        unknown = set(config) - {'type', 'class_names', *FURTHER_NAMES, *CONFIG_KEYS}
         if unknown:
             raise ValueError(f'unknown keys for a Detectron2 model: {", ".join(sorted(unknown))}')
         self._config = dict(config)
@@ -64,6 +72,9 @@ class Detectron2Detector(TeacherDetector):
         self._min_size, self._max_size = input_edges(config)
         _check(self.model)
         shapes = self.model.backbone.output_shape()
+        self.keypoint_names = tuple(config.get('keypoint_names', ()))
+        self._semantic_names = tuple(config.get('semantic_names', ()))
+        self._check_names()
         self.class_names = tuple(config.get('class_names', ()))
         if len(self.class_names) != self.model.roi_heads.num_classes:
             raise ValueError(
@@ -107,9 +118,13 @@ class Detectron2Detector(TeacherDetector):
         """
         require_detectron2()
         config, data_set = read_config(source, overrides)
+        model = build_model(config)
         if class_names is None:
-            class_names = _class_names(data_set, build_model(config).roi_heads.num_classes)
-        detector = cls({'type': 'detectron2', **config, 'class_names': list(class_names)})
+            class_names = _class_names(data_set, model.roi_heads.num_classes)
+        detector = cls({
+            'type': 'detectron2', **config, 'class_names': list(class_names),
+            **_further_names(model, data_set),
+        })
         if weights is not None:
             load_weights(detector.model, weights, partial=partial)
         return detector
@@ -210,6 +225,23 @@ class Detectron2Detector(TeacherDetector):
             for result, source in zip(found, sizes.source, strict=True)
         ]
 
+    def heads(self) -> dict[str, PyramidHead]:
+        """Return the semantic branch of a panoptic FPN, where this is one."""
+        branch = _semantic_branch(self.model)
+        if branch is None:
+            return {}
+        head = Detectron2SemanticHead(branch, self._semantic_names)
+        return {head.output: head.train(self.training)}
+
+    def _check_names(self) -> None:
+        """Refuse names that are not as many as what they name."""
+        for name, given, wanted in (
+            ('keypoint_names', self.keypoint_names, _keypoint_count(self.model)),
+            ('semantic_names', self._semantic_names, _semantic_count(self.model)),
+        ):
+            if len(given) != wanted:
+                raise ValueError(f'{len(given)} {name} for a model that needs {wanted}')
+
     def losses(
         self,
         images: Sequence[Tensor],
@@ -236,7 +268,7 @@ class Detectron2Detector(TeacherDetector):
         if hook is not None:
             pyramid = hook(pyramid)
         placeholder = _image_list(batch.sizes)
-        with _event_storage():
+        with _event_storage(), _without_keypoints(self.model.roi_heads):
             proposals, rpn_losses = self.model.proposal_generator(placeholder, pyramid, truth)
             _, head_losses = self.model.roi_heads(placeholder, pyramid, proposals, truth)
         return {**head_losses, **rpn_losses}
@@ -286,6 +318,8 @@ class Detectron2Detector(TeacherDetector):
         from detectron2.structures import Boxes
 
         heads = self.model.roi_heads
+        if not heads.mask_on:
+            return no_mask_outputs(boxes)
         features = [pyramid[level] for level in heads.mask_in_features]
         pooled = heads.mask_pooler(features, [Boxes(one) for one in boxes])
         logits: Tensor = heads.mask_head.layers(pooled)
@@ -380,12 +414,11 @@ def require_detectron2() -> None:
 
 def _check(model: Any) -> None:
     """Raise if a network cannot be cut at p2..p6 and used through its two halves."""
-    from detectron2.modeling import GeneralizedRCNN
+    from detectron2.modeling import GeneralizedRCNN, PanopticFPN
 
-    if (
-        not isinstance(model, GeneralizedRCNN)
-        or type(model).inference is not GeneralizedRCNN.inference
-        or type(model).forward is not GeneralizedRCNN.forward
+    if not isinstance(model, GeneralizedRCNN) or not any(
+        type(model).inference is plain.inference and type(model).forward is plain.forward
+        for plain in (GeneralizedRCNN, PanopticFPN)
     ):
         raise ValueError(f'{type(model).__name__} is not a plain GeneralizedRCNN')
     strides = {name: shape.stride for name, shape in model.backbone.output_shape().items()}
@@ -393,8 +426,13 @@ def _check(model: Any) -> None:
         raise ValueError(f'the backbone gives {strides}, not the pyramid p2..p6 of an FPN')
     if model.proposal_generator is None:
         raise ValueError('the model has no proposal generator')
-    if not getattr(model.roi_heads, 'mask_on', False):
-        raise ValueError('the model has no mask head: MSFC needs instance segmentation')
+    if not getattr(model.roi_heads, 'mask_on', False) and not _keypoint_count(model):
+        raise ValueError(
+            'the model has no mask head and no keypoint head: MSFC needs instance segmentation or '
+            'keypoints'
+        )
+    if _semantic_branch(model) is not None:
+        check_class_count(('',) * _semantic_count(model))
     if model.input_format not in ('BGR', 'RGB'):
         raise ValueError(f'the model takes {model.input_format} images, not BGR or RGB')
 
@@ -405,13 +443,18 @@ def _class_names(data_set: str | None, count: int) -> list[str]:
     return names if len(names) == count else [f'class_{label}' for label in range(count)]
 
 
-def _known_classes(data_set: str | None) -> list[str] | None:
-    """Return the classes of a data set, ``None`` if Detectron2 does not know them."""
+def _known_classes(data_set: str | None, entry: str = 'thing_classes') -> list[str] | None:
+    """Return the classes of a data set, ``None`` if Detectron2 does not know them.
+
+    Args:
+        data_set: its name.
+        entry: of its metadata.
+    """
     from detectron2.data import MetadataCatalog
 
     if data_set not in MetadataCatalog.list():
         return None
-    return list(MetadataCatalog.get(data_set).get('thing_classes', [])) or None
+    return list(MetadataCatalog.get(data_set).get(entry, [])) or None
 
 
 def _image_list(sizes: ImageSizes) -> Any:
@@ -423,12 +466,85 @@ def _image_list(sizes: ImageSizes) -> Any:
 
 
 def _instances(result: Any) -> Instances:
+    boxes = result.pred_boxes.tensor
     return Instances(
-        boxes=result.pred_boxes.tensor,
+        boxes=boxes,
         scores=result.scores,
         labels=result.pred_classes,
-        masks=result.pred_masks.bool(),  # uint8 where there are none
+        masks=(
+            result.pred_masks.bool()  # uint8 where there are none
+            if result.has('pred_masks')
+            else torch.zeros((len(boxes), *result.image_size), dtype=torch.bool).to(boxes.device)
+        ),
+        keypoints=result.pred_keypoints if result.has('pred_keypoints') else None,
     )
+
+
+class Detectron2SemanticHead(SemanticHead):
+    """The semantic branch of a panoptic FPN.
+
+    Args:
+        branch: the branch, which the detector has.
+        class_names: names of its classes.
+    """
+
+    def __init__(self, branch: torch.nn.Module, class_names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.branch = branch
+        self.class_names = class_names
+
+    def logits(self, pyramid: Pyramid) -> Tensor:
+        """Return the branch's own output, at the padded input's size."""
+        logits: Tensor = self.branch(pyramid)[0]
+        return logits
+
+
+def _semantic_branch(model: Any) -> Any:
+    """Return the semantic branch of a model, ``None`` if it has none."""
+    return getattr(model, 'sem_seg_head', None)
+
+
+def _semantic_count(model: Any) -> int:
+    """Return the number of classes of a model's semantic branch, 0 if it has none."""
+    branch = _semantic_branch(model)
+    return 0 if branch is None else int(branch.predictor.out_channels)
+
+
+def _keypoint_count(model: Any) -> int:
+    """Return the number of keypoints that a model finds, 0 if it finds none."""
+    if not getattr(model.roi_heads, 'keypoint_on', False):
+        return 0
+    return int(model.roi_heads.keypoint_head.num_keypoints)
+
+
+def _further_names(model: Any, data_set: str | None) -> dict[str, list[str]]:
+    """Return the names of a model's keypoints and semantic classes, where it has such.
+
+    They are those of a data set, if Detectron2 knows just as many; else they are numbers.
+    """
+    named: dict[str, list[str]] = {}
+    for name, entry, one, count in (
+        ('keypoint_names', 'keypoint_names', 'keypoint', _keypoint_count(model)),
+        ('semantic_names', 'stuff_classes', 'class', _semantic_count(model)),
+    ):
+        if count:
+            known = _known_classes(data_set, entry) or []
+            numbered = [f'{one}_{index}' for index in range(count)]
+            named[name] = known if len(known) == count else numbered
+    return named
+
+
+@contextmanager
+def _without_keypoints(heads: Any) -> Iterator[None]:
+    """Let no keypoint head compute a loss: targets have no keypoints."""
+    before = getattr(heads, 'keypoint_on', False)
+    if before:
+        heads.keypoint_on = False
+    try:
+        yield
+    finally:
+        if before:
+            heads.keypoint_on = True
 
 
 def _event_storage() -> Any:

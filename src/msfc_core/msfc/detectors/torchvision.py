@@ -18,13 +18,22 @@ from torchvision.models.detection.faster_rcnn import (
     TwoMLPHead,
 )
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+from torchvision.models.detection.roi_heads import (
+    expand_boxes,
+    expand_masks,
+    keypointrcnn_inference,
+)
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.models.detection.transform import (
+    GeneralizedRCNNTransform,
+    resize_boxes,
+    resize_keypoints,
+)
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from msfc.detectors.base import SplitDetector, TeacherDetector
+from msfc.detectors.base import SplitDetector, TeacherDetector, no_mask_outputs
 from msfc.preprocessing import Preprocessing
 from msfc.settings import check_number, check_texts
 from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, Size, Targets
@@ -32,6 +41,9 @@ from msfc.types import ImageBatch, ImageSizes, Instances, Pyramid, PyramidHook, 
 # torchvision's names of the levels and ours.
 LEVELS = {'0': 'p2', '1': 'p3', '2': 'p4', '3': 'p5', 'pool': 'p6'}
 DESIGNS = ('v1', 'v2')
+KEYPOINT_LAYERS = (512,) * 8
+"""Widths of the keypoint head's convolutions, as torchvision has them."""
+
 NORMS = {'batch': nn.BatchNorm2d, 'frozen': FrozenBatchNorm2d}
 
 
@@ -50,7 +62,10 @@ class TorchvisionConfig:
             batch norm in FPN and heads, two convolutions in the RPN, four in the box head.
         fpn_channels: channels of every pyramid level.
         box_head_channels: width of the box head's two fully connected layers.
+        masks: whether there is a mask head; without one, masks are empty.
         mask_head_layers: number of 3 x 3 convolutions of the mask head.
+        keypoint_names: names of the keypoints that a keypoint head finds; none without one. The
+            head is that of ``keypointrcnn_resnet50_fpn``.
         sampling_ratio: RoIAlign samples per bin and axis.
         min_size: short edge of the network input in pixels.
         max_size: limit of its long edge in pixels.
@@ -81,9 +96,19 @@ class TorchvisionConfig:
     box_batch: int = 512
     score_threshold: float = 0.05
     max_detections: int = 100
+    masks: bool = True
+    keypoint_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'class_names', check_texts(self.class_names, 'class_names'))
+        object.__setattr__(self, 'keypoint_names', tuple(self.keypoint_names))
+        if self.keypoint_names:
+            names = check_texts(self.keypoint_names, 'keypoint_names')
+            object.__setattr__(self, 'keypoint_names', names)
+        if not isinstance(self.masks, bool):
+            raise ValueError(f'masks is {self.masks!r}, not true or false')
+        if not self.masks and not self.keypoint_names:
+            raise ValueError('a detector without masks has to find keypoints: give keypoint_names')
         for name, (low, high) in RANGES.items():
             whole = name not in FRACTIONS
             value = check_number(getattr(self, name), name, low, high, whole)
@@ -121,7 +146,9 @@ def _backbones() -> list[str]:
 
 
 class TorchvisionDetector(TeacherDetector):
-    """Mask R-CNN of torchvision, cut behind its FPN.
+    """Mask R-CNN of torchvision, cut behind its FPN; with or in place of masks also keypoints.
+
+    The losses are those of boxes and masks; a keypoint head is not trained.
 
     Raises:
         ValueError: an unknown backbone or norm.
@@ -136,9 +163,12 @@ class TorchvisionDetector(TeacherDetector):
         super().__init__()
         self._config = config
         self.class_names = config.class_names
+        self.keypoint_names = config.keypoint_names
         self.feature_channels = config.fpn_channels
         self.strides = {'p2': 4, 'p3': 8, 'p4': 16, 'p5': 32}
         self.model = _build(config)
+        # Not in the model's own heads, which would want the truth of it in training.
+        self._keypoint_pool = _roi_pool(14, config)
         for head in (self.model.rpn.head, self.model.roi_heads.box_predictor):
             head.register_forward_hook(_in_single_precision)
 
@@ -166,6 +196,10 @@ class TorchvisionDetector(TeacherDetector):
         config['class_names'] = list(self.class_names)
         if config['design'] == DESIGNS[0]:
             del config['design']  # the only one once: fingerprints from then stay valid
+        config['keypoint_names'] = list(self.keypoint_names)
+        for name, usual in (('masks', True), ('keypoint_names', [])):
+            if config[name] == usual:
+                del config[name]
         return {'type': 'torchvision', **config}
 
     def with_classes(self, class_names: Sequence[str]) -> SplitDetector:
@@ -204,12 +238,35 @@ class TorchvisionDetector(TeacherDetector):
         images = _sizes_only(pyramid, sizes)
         proposals, _ = self.model.rpn(images, features)
         detections, _ = self.model.roi_heads(features, proposals, images.image_sizes)
+        detections = [
+            {name: values[:max_instances] for name, values in found.items()}
+            for found in detections
+        ]
+        if self.keypoint_names:
+            self._find_keypoints(features, detections, images.image_sizes)
         return [
-            _finish(found, valid, source, max_instances)
+            _finish(found, valid, source)
             for found, valid, source in zip(
                 detections, images.image_sizes, sizes.source, strict=True
             )
         ]
+
+    def _find_keypoints(
+        self,
+        features: dict[str, Tensor],
+        detections: Sequence[dict[str, Tensor]],
+        valid: list[Size],
+    ) -> None:
+        """Add the keypoints of each detection, as torchvision's own heads do it."""
+        heads = self.model.roi_heads
+        boxes = [found['boxes'] for found in detections]
+        maps = heads.keypoint_predictor(
+            heads.keypoint_head(self._keypoint_pool(features, boxes, valid))
+        )
+        for found, places, scores in zip(
+            detections, *keypointrcnn_inference(maps, boxes), strict=True
+        ):
+            found['keypoints'] = torch.cat([places[..., :2], scores[..., None]], dim=2)
 
     def losses(
         self,
@@ -271,6 +328,8 @@ class TorchvisionDetector(TeacherDetector):
         sizes: ImageSizes,
     ) -> Tensor:
         """Compute the mask head's raw outputs; see :meth:`TeacherDetector.mask_outputs`."""
+        if not self._config.masks:
+            return no_mask_outputs(boxes)
         heads, valid = self.model.roi_heads, list(sizes.valid)
         pooled = heads.mask_roi_pool(_torchvision_names(pyramid), list(boxes), valid)
         logits = heads.mask_predictor(heads.mask_head(pooled))
@@ -367,12 +426,7 @@ def _build(config: TorchvisionConfig) -> MaskRCNN:
     layers = {'layer1': '0', 'layer2': '1', 'layer3': '2', 'layer4': '3'}
     widths = [resnet.inplanes // 2**k for k in (3, 2, 1, 0)]
     channels, classes = config.fpn_channels, len(config.class_names) + 1
-    levels = list(LEVELS)[:4]
     norm = nn.BatchNorm2d if config.design == 'v2' else None
-
-    def pool(size: int) -> MultiScaleRoIAlign:
-        return MultiScaleRoIAlign(levels, size, config.sampling_ratio)
-
     model = MaskRCNN(
         BackboneWithFPN(resnet, layers, widths, channels, norm_layer=norm),
         min_size=config.min_size,
@@ -382,18 +436,19 @@ def _build(config: TorchvisionConfig) -> MaskRCNN:
         rpn_pre_nms_top_n_test=config.rpn_pre_nms,
         rpn_post_nms_top_n_train=config.rpn_post_nms,
         rpn_post_nms_top_n_test=config.rpn_post_nms,
-        box_roi_pool=pool(7),
+        box_roi_pool=_roi_pool(7, config),
         box_head=_box_head(config),
         box_predictor=FastRCNNPredictor(config.box_head_channels, classes),
         box_batch_size_per_image=config.box_batch,
         box_score_thresh=config.score_threshold,
         box_detections_per_img=config.max_detections,
-        mask_roi_pool=pool(14),
+        mask_roi_pool=_roi_pool(14, config),
         mask_head=MaskRCNNHeads(
             channels, [channels] * config.mask_head_layers, 1, norm_layer=norm
         ),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )
+    _fit_heads(model.roi_heads, config)
     if config.design == 'v2':
         anchors = model.rpn.anchor_generator.num_anchors_per_location()[0]
         model.rpn.head = RPNHead(channels, anchors, conv_depth=2)
@@ -402,6 +457,21 @@ def _build(config: TorchvisionConfig) -> MaskRCNN:
         config.min_size, config.max_size, theirs.image_mean, theirs.image_std
     )
     return model
+
+
+def _roi_pool(size: int, config: TorchvisionConfig) -> MultiScaleRoIAlign:
+    return MultiScaleRoIAlign(list(LEVELS)[:4], size, config.sampling_ratio)
+
+
+def _fit_heads(heads: Any, config: TorchvisionConfig) -> None:
+    """Take away a mask head that is not wanted, and add a keypoint head that is."""
+    if not config.masks:
+        heads.mask_roi_pool = heads.mask_head = heads.mask_predictor = None
+    if config.keypoint_names:
+        heads.keypoint_head = KeypointRCNNHeads(config.fpn_channels, KEYPOINT_LAYERS)
+        heads.keypoint_predictor = KeypointRCNNPredictor(
+            KEYPOINT_LAYERS[-1], len(config.keypoint_names)
+        )
 
 
 def _box_head(config: TorchvisionConfig) -> nn.Module:
@@ -458,14 +528,17 @@ def _batch(images: ImageList, sources: Sequence[Tensor]) -> ImageBatch:
     return ImageBatch(images.tensors, sizes)
 
 
-def _finish(
-    found: dict[str, Tensor], valid: Size, source: Size, max_instances: int | None
-) -> Instances:
+def _finish(found: dict[str, Tensor], valid: Size, source: Size) -> Instances:
     """Bring the detections of one image, best score first, to source resolution."""
-    kept = {name: values[:max_instances] for name, values in found.items()}
-    boxes = resize_boxes(kept['boxes'], valid, source)
-    masks = _paste(kept['masks'], boxes, source)
-    return Instances(boxes, kept['scores'], kept['labels'] - 1, masks)
+    boxes = resize_boxes(found['boxes'], valid, source)
+    if 'masks' in found:
+        masks = _paste(found['masks'], boxes, source)
+    else:
+        masks = torch.zeros((len(boxes), *source), dtype=torch.bool, device=boxes.device)
+    keypoints = found.get('keypoints')
+    if keypoints is not None:
+        keypoints = resize_keypoints(keypoints, list(valid), list(source))
+    return Instances(boxes, found['scores'], found['labels'] - 1, masks, keypoints=keypoints)
 
 
 def _torchvision_names(pyramid: Pyramid) -> dict[str, Tensor]:

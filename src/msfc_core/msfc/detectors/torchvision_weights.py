@@ -1,4 +1,4 @@
-"""Weights of torchvision's Mask R-CNNs as detectors of this project."""
+"""Weights of torchvision's Mask R-CNNs and Keypoint R-CNNs as detectors of this project."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from msfc.detectors.torchvision import TorchvisionDetector
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, dict[str, Any]] = {
     'maskrcnn_resnet50_fpn': {'norm': 'frozen'},
     'maskrcnn_resnet50_fpn_v2': {'norm': 'batch', 'design': 'v2'},
+    'keypointrcnn_resnet50_fpn': {'norm': 'frozen', 'masks': False},
 }
 """torchvision's models by name, with what their detectors differ in from the defaults."""
 
 CLASS_LAYER = 'roi_heads.box_predictor.cls_score.weight'
-WITHOUT_EPSILON = 'bf2d0c1e'
-"""Beginning of the SHA-256 of COCO_V1's file: it was made before frozen batch norm had an epsilon,
-and torchvision sets it to 0 for these weights."""
+KEYPOINT_LAYER = 'roi_heads.keypoint_predictor.kps_score_lowres.weight'
+WITHOUT_EPSILON = ('bf2d0c1e', 'fc266e95')
+"""Beginnings of the SHA-256 of COCO_V1's files: they were made before frozen batch norm had an
+epsilon, and torchvision sets it to 0 for these weights."""
 
 
 def import_torchvision(
@@ -61,6 +63,7 @@ def import_torchvision(
         )
     detector = TorchvisionDetector.from_config({
         'class_names': _class_names(state, path, class_names, known),
+        'keypoint_names': _keypoint_names(state, path, known),
         **ARCHITECTURES[architecture],
     })
     try:
@@ -80,7 +83,7 @@ def _download(entry: WeightsEnum) -> tuple[dict[str, Tensor], bool]:
             f'{entry.url} cannot be downloaded ({error.reason}): download it where that is '
             'possible, and give the file as --weights'
         ) from error
-    return dict(state), WITHOUT_EPSILON in entry.url
+    return dict(state), any(digest in entry.url for digest in WITHOUT_EPSILON)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
@@ -118,6 +121,25 @@ def _class_names(
     if len(given) != count:
         raise ValueError(f'{path} has {count} classes, and {len(given)} names are given')
     return list(given)
+
+
+def _keypoint_names(
+    state: dict[str, Tensor], path: Path, known: type[WeightsEnum]
+) -> tuple[str, ...]:
+    """Return the names of the keypoints that weights are for: COCO's, where they are as many.
+
+    Raises:
+        ValueError: it is a Keypoint R-CNN, and the weights are not of one.
+    """
+    names = next(iter(known.__members__.values())).meta.get('keypoint_names')
+    if names is None:
+        return ()
+    if KEYPOINT_LAYER not in state:
+        raise ValueError(
+            f'{path} has no {KEYPOINT_LAYER}: these are not weights of a Keypoint R-CNN'
+        )
+    count = state[KEYPOINT_LAYER].shape[1]
+    return tuple(names) if len(names) == count else tuple(f'keypoint {k}' for k in range(count))
 
 
 @torch.no_grad()

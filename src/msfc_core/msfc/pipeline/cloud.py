@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from msfc.heads.base import PyramidHead
 from msfc.model import SplitModel
 from msfc.pipeline.references import KeyStore
 from msfc.pipeline.torch_network import device_stopwatch, prepare_model
-from msfc.types import ImageSizes, Instances, Size
+from msfc.types import ImageSizes, Instances, Pyramid, Size
 from msfc.wire.coder import Code, Key
 from msfc.wire.packet import (
     DecodeLimits,
@@ -31,11 +33,14 @@ class CloudResult:
     Attributes:
         instances: the instances at source resolution, on the CPU.
         durations: the receiver's stage times in seconds: ``unpack`` (reading the payload),
-            ``decode`` (the codec's synthesis), ``infer`` (RPN and heads).
+            ``decode`` (the codec's synthesis), ``infer`` (RPN and heads), and ``heads`` where
+            further ones were asked for.
+        outputs: what further heads made of the image, by their ``output``, on the CPU.
     """
 
     instances: Instances
     durations: dict[str, float]
+    outputs: dict[str, Tensor] = field(default_factory=dict)
 
 
 class CloudPipeline:
@@ -50,6 +55,11 @@ class CloudPipeline:
             use, as fingerprint and coder are taken once.
         limits: what it is willing to decode.
 
+    Attributes:
+        limits: what it is willing to decode.
+        heads: further heads of the model by their ``output``, see
+            :func:`msfc.heads.head_file.load_heads`; none at first.
+
     Raises:
         ValueError: if the model has no codec.
     """
@@ -59,6 +69,7 @@ class CloudPipeline:
         self._model = prepare_model(model)
         self._spec = model.packet_spec()
         self.limits = limits or DecodeLimits()
+        self.heads: dict[str, PyramidHead] = {}
 
     @property
     def model(self) -> SplitModel:
@@ -188,6 +199,24 @@ class CloudPipeline:
             ValueError: if one was checked by another pipeline.
             PacketError: if reading a payload shows that it cannot be decoded.
         """
+        return self.decode_with(packets, [()] * len(packets))
+
+    def decode_with(
+        self, packets: Sequence[ValidPacket], wanted: Sequence[Collection[str]]
+    ) -> list[CloudResult]:
+        """Do what :meth:`decode_valid` does, and ask further heads as well.
+
+        Args:
+            packets: what :meth:`validate` returned.
+            wanted: for each, names of :attr:`heads`.
+
+        Returns:
+            One result per packet, in their order.
+
+        Raises:
+            ValueError: if one was checked by another pipeline.
+            PacketError: if reading a payload shows that it cannot be decoded.
+        """
         if any(valid.spec is not self._spec for valid in packets):
             raise ValueError('a packet that was checked for another pipeline')
         groups: defaultdict[tuple[Size, int], list[int]] = defaultdict(list)
@@ -195,12 +224,16 @@ class CloudPipeline:
             groups[valid.packet.padded_size, valid.max_instances].append(index)
         results: dict[int, CloudResult] = {}
         for (_, most), indices in groups.items():
-            together = self._decode([packets[index] for index in indices], most)
+            together = self._decode(
+                [packets[index] for index in indices], most, [wanted[index] for index in indices]
+            )
             results.update(zip(indices, together, strict=True))
         return [results[index] for index in range(len(packets))]
 
     @torch.inference_mode()
-    def _decode(self, valid: Sequence[ValidPacket], most: int) -> list[CloudResult]:
+    def _decode(
+        self, valid: Sequence[ValidPacket], most: int, wanted: Sequence[Collection[str]]
+    ) -> list[CloudResult]:
         """Decode checked packets of one network input size."""
         detector = self._model.detector
         watch = device_stopwatch(detector.device)
@@ -216,13 +249,32 @@ class CloudPipeline:
             valid=tuple(packet.valid_size for packet in packets),
             padded=padded,
         )
-        found = [
-            Instances(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu(), one.masks.cpu())
-            for one in detector.infer(pyramid, sizes, most)
-        ]
+        found = [one.cpu() for one in detector.infer(pyramid, sizes, most)]
         durations['infer'] = watch.lap()
+        outputs = self._ask_heads(pyramid, sizes, wanted)
+        if any(outputs):
+            durations['heads'] = watch.lap()
         share = {stage: seconds / len(packets) for stage, seconds in durations.items()}
-        return [CloudResult(instances, share) for instances in found]
+        return [
+            CloudResult(instances, share, made)
+            for instances, made in zip(found, outputs, strict=True)
+        ]
+
+    def _ask_heads(
+        self, pyramid: Pyramid, sizes: ImageSizes, wanted: Sequence[Collection[str]]
+    ) -> list[dict[str, Tensor]]:
+        """Return what the wanted heads make of each image; one looks at its images at once."""
+        outputs: list[dict[str, Tensor]] = [{} for _ in wanted]
+        for name, head in self.heads.items():
+            places = [index for index, names in enumerate(wanted) if name in names]
+            if not places:
+                continue
+            every = len(places) == len(wanted)
+            part = pyramid if every else {k: maps[places] for k, maps in pyramid.items()}
+            made = head.infer(part, sizes if every else sizes.select(places))
+            for index, result in zip(places, made, strict=True):
+                outputs[index][name] = result.cpu()
+        return outputs
 
     def _read(self, valid: ValidPacket) -> Code:
         """Return the code of a checked packet."""

@@ -8,7 +8,7 @@ frames that were lost on the way count as the time that they took.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -115,13 +115,7 @@ class InstanceTracker:
             given = np.where(numbers < 0, 0, numbers + 1 + self._before)
             ids[np.asarray(found.data['index'])] = given
             self._issued = max(self._issued, int(given.max()))
-        return Instances(
-            instances.boxes,
-            instances.scores,
-            instances.labels,
-            instances.masks,
-            torch.from_numpy(ids),
-        )
+        return replace(instances, track_ids=torch.from_numpy(ids))
 
     def _begin(self, issued: int) -> None:
         """Know of no object.

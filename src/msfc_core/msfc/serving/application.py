@@ -5,20 +5,34 @@ Importing this module needs Ray: ``pip install 'ray[serve]'``.
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import ray
 from ray import serve
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from msfc.serving.remote import PATH
-from msfc.serving.replica import Answer, Request, answer_batch
+from msfc.serving.replica import FAILED, OK, Answer, Request, answer_batch
 from msfc.serving.settings import ServeSettings
 
 NAME = 'msfc'
 """Of the application: a service that is there under it is replaced, replica by replica."""
+
+STORE = 256 * 2**20
+"""Bytes of memory of a cluster that is started here, for what goes between its processes."""
+
+ANSWER = 30.0
+"""Seconds that a service that has just started has for its first answer."""
+
+HOPELESS = 5
+"""Batches of which nothing succeeded, one after the other, before a replica is replaced."""
 
 
 class Decoder:
@@ -41,13 +55,16 @@ class Decoder:
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
         self._patience = settings.patience
         self._pipeline = CloudPipeline(load_model(settings.model).to(device))
+        # One: the replica goes on taking requests while it decodes, so that their waiting counts.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix='decoder')
+        self._failed = 0
         self._answer.set_max_batch_size(settings.max_batch)
         self._answer.set_batch_wait_timeout_s(settings.batch_wait)
 
     async def __call__(self, request: HttpRequest) -> Response:
-        """Answer a request of a gateway."""
+        """Answer a request of a gateway, or say who answers."""
         if not request.url.path.endswith(PATH):
-            return Response(f'model {self._pipeline.fingerprint}', media_type='text/plain')
+            return JSONResponse({'model': self._pipeline.fingerprint, 'process': os.getpid()})
         answer: Answer = await self._answer(Request(await request.body(), time.monotonic()))
         return Response(
             answer.body, status_code=answer.status, media_type='application/octet-stream'
@@ -55,7 +72,24 @@ class Decoder:
 
     @serve.batch
     async def _answer(self, requests: list[Request]) -> list[Answer]:
-        return answer_batch(self._pipeline, requests, self._patience)
+        answers = await asyncio.get_running_loop().run_in_executor(
+            self._thread, answer_batch, self._pipeline, requests, self._patience
+        )
+        statuses = {answer.status for answer in answers}
+        if OK in statuses:
+            self._failed = 0
+        elif FAILED in statuses:
+            self._failed += 1
+        return answers
+
+    def check_health(self) -> None:
+        """Tell Ray whether this replica is of use; if not, it is replaced.
+
+        Raises:
+            RuntimeError: nothing succeeds any more, as after a fault of its GPU.
+        """
+        if self._failed >= HOPELESS:
+            raise RuntimeError(f'{self._failed} batches failed, one after the other')
 
 
 def build(settings: ServeSettings) -> Any:
@@ -79,23 +113,71 @@ def build(settings: ServeSettings) -> Any:
     return serve.deployment(name='decoder', **options)(Decoder).bind(settings)
 
 
-def start(settings: ServeSettings) -> None:
+def start(settings: ServeSettings) -> float:
     """Start the service, or replace the one that runs; return when it answers.
+
+    Returns:
+        When it was deployed, for :func:`stop`.
 
     Raises:
         ConnectionError: there is no cluster at ``ray_address``.
-        RuntimeError: the replicas do not start.
+        RuntimeError: Ray or the replicas do not start.
     """
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')  # or its makers are told of its use
     if not ray.is_initialized():
-        ray.init(
-            address=settings.ray_address or None, include_dashboard=False, log_to_driver=False,
-            configure_logging=False,
-        )
+        _join(settings.ray_address)
     serve.start(http_options={'host': settings.host, 'port': settings.port})
     serve.run(build(settings), name=NAME, route_prefix='/')
+    _check_proxy(settings)
+    return _deployed_at()
 
 
-def stop() -> None:
-    """End the service, and the cluster if it was started here."""
-    serve.shutdown()
+def _check_proxy(settings: ServeSettings) -> None:
+    """Check that the service is where it is said to be: a Serve that runs keeps its address.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    host = '127.0.0.1' if settings.host == '0.0.0.0' else settings.host
+    connection = HTTPConnection(host, settings.port, timeout=ANSWER)
+    try:
+        connection.request('GET', '/')
+        json.loads(connection.getresponse().read())['model']
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(
+            f'the service runs, but does not answer at {host}:{settings.port} ({error}): a Serve '
+            'that runs on this cluster already keeps its address; name that, or end it with  '
+            'serve shutdown'
+        ) from error
+    finally:
+        connection.close()
+
+
+def _join(address: str) -> None:
+    """Become part of a cluster, or start one on this machine where there is no address."""
+    started = {} if address else {'include_dashboard': False, 'object_store_memory': STORE}
+    try:
+        ray.init(
+            address=address or 'local', log_to_driver=False, configure_logging=False, **started
+        )
+    except (ConnectionError, RuntimeError, ValueError):
+        raise
+    except Exception as error:  # Ray has no class of its own for this
+        raise RuntimeError(f'Ray does not start: {error}') from error
+
+
+def _deployed_at() -> float:
+    """Return when the service that runs was deployed; 0 if none does."""
+    application = serve.status().applications.get(NAME)
+    return 0.0 if application is None else float(application.last_deployed_time_s)
+
+
+def stop(deployed: float) -> None:
+    """End the service, unless another has replaced it, and the cluster if it was started here.
+
+    Args:
+        deployed: what :func:`start` returned.
+    """
+    if _deployed_at() == deployed:
+        serve.delete(NAME)
     ray.shutdown()

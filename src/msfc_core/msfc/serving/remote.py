@@ -47,11 +47,12 @@ class RemotePipeline(CloudPipeline):
     Args:
         model: as the service has it; its detector does nothing here.
         limits: what it is willing to have decoded.
-        address: of the service, such as ``http://10.0.0.2:8000``.
+        address: of the service, such as ``http://10.0.0.2:8000``; several with commas between,
+            of which the next is asked where one does not answer.
         timeout: seconds that an answer is waited for.
 
     Raises:
-        ValueError: if the address is none, or the model has no codec.
+        ValueError: if an address is none, or the model has no codec.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class RemotePipeline(CloudPipeline):
         timeout: float = TIMEOUT,
     ) -> None:
         super().__init__(model, limits)
-        self._host, self._port = check_address(address)
+        self._hosts = check_addresses(address)
+        self._at = 0  # which of them is asked
         self.address = address
         self._timeout = timeout
         self._local = threading.local()
@@ -91,53 +93,73 @@ class RemotePipeline(CloudPipeline):
     def _ask(self, valid: ValidPacket) -> CloudResult:
         read_here = valid.code is not None or valid.key is not None
         body = request_bytes(valid, self._read(valid) if read_here else None)
-        status, answer = self._post(body)
+        at = self._at
+        host = 'http://{}:{}'.format(*self._hosts[at])
+        try:
+            status, answer = self._post(at, body)
+        except EngineError:
+            self._leave(at)
+            raise
         if status == http.client.OK:
             try:
                 return read_answer(answer, valid, len(self.model.class_names))
             except MessageError as error:
-                raise EngineError('engine_failed', f'{self.address}: {error}') from error
+                raise EngineError('engine_failed', f'{host}: {error}') from error
         words = answer[:500].decode(errors='replace').strip()
         if status == FOREIGN:
-            raise PacketError(RefusalReason.FOREIGN_MODEL, f'at {self.address}: {words}')
+            raise PacketError(RefusalReason.FOREIGN_MODEL, f'at {host}: {words}')
         if status in (BUSY, STALE):
-            raise EngineError('engine_busy', f'{self.address} is busy: {words}')
-        raise EngineError('engine_failed', f'{self.address} answers {status}: {words}')
+            raise EngineError('engine_busy', f'{host} is busy: {words}')
+        if status == http.client.NOT_FOUND:
+            self._leave(at)
+            raise EngineError(
+                'engine_away', f'no service at {host} ({words}): is  msfc serve  running there?'
+            )
+        raise EngineError('engine_failed', f'{host} answers {status}: {words}')
 
-    def _post(self, body: bytes) -> tuple[int, bytes]:
-        """Send a request; return status and body of the answer.
+    def _leave(self, at: int) -> None:
+        """Ask the next address from now on, unless another thread has seen to it."""
+        if self._at == at:
+            self._at = (at + 1) % len(self._hosts)
+
+    def _post(self, at: int, body: bytes) -> tuple[int, bytes]:
+        """Send a request to an address; return status and body of the answer.
 
         Raises:
             EngineError: there is none.
         """
-        kept: http.client.HTTPConnection | None = getattr(self._local, 'connection', None)
-        if kept is not None:
+        kept_at, kept = getattr(self._local, 'connection', (at, None))
+        if kept is not None and kept_at != at:
+            self._forget(kept)
+        elif kept is not None:
             try:
                 return _exchange(kept, body)
             except TimeoutError as error:
                 self._forget(kept)
-                raise self._away(error) from error
+                raise self._away(at, error) from error
             except (OSError, http.client.HTTPException):
                 self._forget(kept)  # closed meanwhile: a new one tells whether the service is away
-        fresh = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        fresh = http.client.HTTPConnection(*self._hosts[at], timeout=self._timeout)
         try:
             found = _exchange(fresh, body)
         except (OSError, http.client.HTTPException) as error:
             fresh.close()
-            raise self._away(error) from error
-        self._local.connection = fresh
+            raise self._away(at, error) from error
+        self._local.connection = at, fresh
         return found
 
     def _forget(self, connection: http.client.HTTPConnection) -> None:
         connection.close()
-        self._local.connection = None
+        del self._local.connection
 
-    def _away(self, error: Exception) -> EngineError:
+    def _away(self, at: int, error: Exception) -> EngineError:
         late = isinstance(error, TimeoutError)
         words = f'no answer within {self._timeout:g} s' if late else str(error)
         return EngineError(
             'engine_away',
-            f'{self.address} does not answer ({words}): is  msfc serve  running there?',
+            'http://{}:{} does not answer ({}): is  msfc serve  running there?'.format(
+                *self._hosts[at], words
+            ),
         )
 
 
@@ -147,12 +169,16 @@ def _exchange(connection: http.client.HTTPConnection, body: bytes) -> tuple[int,
     return response.status, response.read()
 
 
-def check_address(address: str) -> tuple[str, int]:
-    """Return host and port of an address.
+def check_addresses(addresses: str) -> list[tuple[str, int]]:
+    """Return hosts and ports of addresses with commas between.
 
     Raises:
-        ValueError: it is none.
+        ValueError: one is none.
     """
+    return [_check_address(address.strip()) for address in addresses.split(',')]
+
+
+def _check_address(address: str) -> tuple[str, int]:
     parts = urlsplit(address)
     try:
         port = parts.port or 80

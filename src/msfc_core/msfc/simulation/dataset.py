@@ -64,10 +64,11 @@ def write_scene(root: Path, split: str, scene: int) -> None:
             'image': {'file_name': name, 'height': height, 'width': width},
             'annotations': annotate(frame),
         })
-    write_atomically(_scene_file(root, split, scene), json.dumps(parts))
+    write_atomically(scene_file(root, split, scene), json.dumps(parts))
 
 
-def _scene_file(root: Path, split: str, scene: int) -> Path:
+def scene_file(root: Path, split: str, scene: int) -> Path:
+    """Return the file of a scene's annotations."""
     return root / 'scenes' / split / f'{scene:06d}.json'
 
 
@@ -86,7 +87,7 @@ def _merge(root: Path, split: str, images: int) -> Path:
         'annotations': [],
     }
     for scene in range(-(-images // FRAMES_PER_SCENE)):
-        for part in json.loads(_scene_file(root, split, scene).read_text()):
+        for part in json.loads(scene_file(root, split, scene).read_text()):
             image_id = len(coco['images']) + 1
             if image_id > images:
                 break
@@ -130,7 +131,7 @@ def write_dataset(
     for split, count in counts.items():
         (root / split).mkdir(parents=True, exist_ok=True)  # also of no images
         for scene in range(-(-count // FRAMES_PER_SCENE)):
-            if not _scene_file(root, split, scene).exists():
+            if not scene_file(root, split, scene).exists():
                 todo.append((root, split, scene))
     total = sum(-(-count // FRAMES_PER_SCENE) for count in counts.values()) * FRAMES_PER_SCENE
     done = total - len(todo) * FRAMES_PER_SCENE
@@ -163,10 +164,22 @@ def _check_request(root: Path, counts: dict[str, int]) -> None:
             raise ValueError(f'unknown split {split!r}: choose from {", ".join(SPLITS)}')
         if count < 0:
             raise ValueError(f'{split}: {count} images asked for; give 0 or more')
-    world = _world_file(root)
-    if not world.exists():
+    if not _world_file(root).exists():
         _check_folder(root, counts)
-    elif world.read_text() != str(WORLD_VERSION):
+    else:
+        check_world(root)
+
+
+def check_world(root: Path) -> None:
+    """Refuse a folder whose scenes are not of this world.
+
+    Raises:
+        ValueError: it has none, or those of another version.
+    """
+    world = _world_file(root)
+    if not world.is_file():
+        raise ValueError(f'{root} was not made by msfc data tabletop')
+    if world.read_text() != str(WORLD_VERSION):
         raise ValueError(
             f'{root} has scenes of world version {world.read_text()}, and this is version '
             f'{WORLD_VERSION}: name another folder'

@@ -46,6 +46,12 @@ SETTLE_STEPS = 300
 MIN_MASK_AREA = 256
 """Visible pixels of the source image under which an object is marked ``iscrowd`` (ignored)."""
 
+SURFACES = ('table', 'floor', 'wall', 'object')
+"""Classes of a frame's pixels, by their value: what is behind everything is the wall, and what
+lies on the table an object, with a class of its own or without one."""
+
+TABLE, FLOOR, WALL, OBJECT = range(len(SURFACES))
+
 SPREAD = 0.45
 """Of the log-normal of the framed object's aimed-at size; see :class:`Surroundings`."""
 
@@ -89,6 +95,8 @@ class Frame:
         masks: H x W bool per visible object, visible part only.
         identities: number of each visible object in its scene, from 1: the same in all views.
         depth: H x W float32 true depth along the optical axis in metres, where it was asked for.
+        surfaces: H x W uint8, the index of each pixel's class in :data:`SURFACES`, in frames
+            of data sets.
     """
 
     image: np.ndarray
@@ -96,6 +104,7 @@ class Frame:
     masks: list[np.ndarray]
     identities: list[int]
     depth: np.ndarray | None = None
+    surfaces: np.ndarray | None = None
 
 
 def scene_rng(split: str, index: int) -> np.random.Generator:
@@ -193,12 +202,12 @@ class TabletopScene:
         )
         table = rng.uniform(0.45, 0.8, 2)
         world.add_geom(
-            type=GEOM.mjGEOM_BOX, size=[*table, 0.02], pos=[0, 0, -0.02],
+            name='table', type=GEOM.mjGEOM_BOX, size=[*table, 0.02], pos=[0, 0, -0.02],
             material=self._texture(spec, 'table', rng.uniform(1, 4)), condim=6,
             friction=[1.0, 0.02, 0.01],
         )
         world.add_geom(
-            type=GEOM.mjGEOM_PLANE, size=[6, 6, 0.1], pos=[0, 0, -0.75],
+            name='floor', type=GEOM.mjGEOM_PLANE, size=[6, 6, 0.1], pos=[0, 0, -0.75],
             material=self._texture(spec, 'floor', rng.uniform(0.3, 2)),
         )
         for k in range(MAX_LIGHTS):
@@ -328,6 +337,13 @@ class TabletopScene:
             image: H x W x 3 uint8 RGB, without the camera model.
             bodies: H x W body id per pixel, -1 where there is none.
         """
+        image, geoms = self._render(renderer, camera)
+        return image, self._bodies(geoms)
+
+    def _render(
+        self, renderer: mujoco.Renderer, camera: mujoco.MjvCamera
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Render a view: the image, and H x W geom id per pixel, -1 where there is none."""
         renderer.update_scene(self.data, camera)
         image = renderer.render().copy()
         renderer.enable_segmentation_rendering()
@@ -336,8 +352,22 @@ class TabletopScene:
         renderer.disable_segmentation_rendering()
         # int(): NumPy would compare every pixel with the enumeration object itself.
         is_geom = segmentation[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)
-        bodies = np.where(is_geom, self.model.geom_bodyid[segmentation[..., 0]], -1)
-        return image, bodies
+        return image, np.where(is_geom, segmentation[..., 0], -1)
+
+    def _bodies(self, geoms: np.ndarray) -> np.ndarray:
+        return np.where(geoms >= 0, self.model.geom_bodyid[geoms], -1)
+
+    def surfaces(self, geoms: np.ndarray) -> np.ndarray:
+        """Return the class of each pixel, an index into :data:`SURFACES`.
+
+        Args:
+            geoms: H x W geom id per pixel, -1 where there is none.
+        """
+        classes = np.full(self.model.ngeom + 1, OBJECT, np.uint8)
+        classes[self.model.geom('table').id] = TABLE
+        classes[self.model.geom('floor').id] = FLOOR
+        classes[-1] = WALL
+        return classes[geoms]
 
     def depth(self, renderer: mujoco.Renderer, camera: mujoco.MjvCamera) -> np.ndarray:
         """Render the depth of a view along the optical axis in metres, H x W float32."""
@@ -366,14 +396,18 @@ class TabletopScene:
     def frame(self, renderer: mujoco.Renderer, attempts: int = 6) -> Frame:
         """Frame the objects at random and take a picture through a random camera model."""
         for _ in range(attempts):
-            image, bodies = self.render(renderer, self.random_camera())
+            image, geoms = self._render(renderer, self.random_camera())
+            bodies = self._bodies(geoms)
             labels, masks, identities = self.ground_truth(bodies)
             areas = [int(mask.sum()) for mask in masks]
             # Neither an empty view, unless it is to be one, nor one with the lens at an object.
             if self._empty or (areas and MIN_MASK_AREA <= max(areas) < 0.45 * bodies.size):
                 break
         camera_model = CameraModel.random(self._rng)
-        return Frame(camera_model.apply(image, self._rng), labels, masks, identities)
+        return Frame(
+            camera_model.apply(image, self._rng), labels, masks, identities,
+            surfaces=self.surfaces(geoms),
+        )
 
 
 def frames(split: str, index: int, width: int = 640, height: int = 480) -> Iterator[Frame]:

@@ -239,7 +239,7 @@ class Distillation(nn.Module):
             masks.append(answer.masks[chosen])
             scores.append(answer.scores[chosen])
         weight = torch.cat(scores)
-        if not len(weight):
+        if not len(weight) or not answers[0].masks.shape[-1]:
             return next(iter(rebuilt.values())).new_zeros(())
         wanted = torch.cat(masks).sigmoid()
         given = self.detector.mask_outputs(rebuilt, boxes, labels, stack_sizes(answers))

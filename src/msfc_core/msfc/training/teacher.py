@@ -6,7 +6,6 @@ image once, however long the training is.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from msfc.data import Example
-from msfc.detectors.base import TeacherDetector
+from msfc.detectors.base import TeacherDetector, detector_digest
 from msfc.progress import Progress
 from msfc.types import ImageSizes, Pyramid, Size
 
@@ -205,15 +204,6 @@ def read_answer(path: Path) -> Answer:
             plain[name] = value if name in ('labels', 'sizes') else value.float()
     source, valid, padded = ((int(h), int(w)) for h, w in plain.pop('sizes').tolist())
     return Answer(pyramid, rpn, **plain, source=source, valid=valid, padded=padded)
-
-
-def detector_digest(detector: TeacherDetector) -> str:
-    """Return 16 hexadecimal digits that name a detector's settings and weights."""
-    digest = hashlib.sha256(repr(sorted(detector.config().items())).encode())
-    for name, tensor in sorted(detector.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def stack_pyramids(answers: Sequence[Answer]) -> Pyramid:

@@ -1,4 +1,4 @@
-"""A process in the viewer's enclave: says what it gets and what it may do, as JSON."""
+"""A process in the planner's enclave: says what it gets and what it may do, as JSON."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ PATIENCE = 100.0
 
 def main():
     rclpy.init()
-    node = rclpy.create_node('msfc_viewer')
+    node = rclpy.create_node('msfc_planner')
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     instances, label_info = [], []
