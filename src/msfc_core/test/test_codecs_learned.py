@@ -224,6 +224,23 @@ def test_gradients_reach_every_parameter() -> None:
                 assert bool(parameter.grad.any()), name
 
 
+def test_settled_numbers_survive_half_precision() -> None:
+    """A mean at the edge between two whole numbers stays the one that it was."""
+    codec = make_codec()
+    with torch.no_grad():
+        codec.entropy.hyper_mean.fill_(0.49999)
+        codec.entropy.hyper_scale.fill_(2.43749)
+    before = LearnedCodec.from_config(codec.config())
+    before.load_state_dict(codec.state_dict())
+    codec.entropy.settle()
+    with torch.no_grad():
+        for parameter in (codec.entropy.hyper_mean, codec.entropy.hyper_scale):
+            parameter.copy_(parameter.half())
+    code = codec.analyse(make_pyramid((48, 80)))[0].detach().numpy()
+    for rate in codec.coder().rates:
+        assert codec.coder().write(code, rate) == before.coder().write(code, rate)
+
+
 def test_projection_keeps_sums_exact() -> None:
     codec = make_codec()
     with torch.no_grad():

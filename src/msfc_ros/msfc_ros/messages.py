@@ -79,9 +79,12 @@ def instances_to_message(
     """
     found = []
     for record in instance_records(instances, size, class_names, masks):
-        data = {name: to_bytes_field(getattr(record, name)) for name in ('mask', 'packed_mask')}
-        data['keypoints'] = array.array('f', record.keypoints.tobytes())
-        found.append(Instance(**{**vars(record), **data}))
+        arrays = {
+            'mask': to_bytes_field(record.mask),
+            'packed_mask': to_bytes_field(record.packed_mask),
+            'keypoints': array.array('f', record.keypoints.tobytes()),
+        }
+        found.append(Instance(**{**vars(record), **arrays}))
     return InstanceArray(
         header=header, image_height=size[0], image_width=size[1], instances=found
     )

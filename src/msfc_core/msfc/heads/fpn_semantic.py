@@ -97,8 +97,9 @@ class FpnSemanticHead(SemanticHead, StoredHead):
         finest = pyramid[self._config.levels[0]]
         total = finest.new_zeros(())
         for doublings, level in enumerate(self._config.levels):
-            maps = pyramid[level]
-            for step, layer in enumerate(self.branches[level]):
+            maps, branch = pyramid[level], self.branches[level]
+            assert isinstance(branch, nn.ModuleList)
+            for step, layer in enumerate(branch):
                 maps = layer(maps)
                 if doublings:
                     # To the very size of the level that comes next: edges may be odd.

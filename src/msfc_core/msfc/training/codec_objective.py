@@ -174,6 +174,7 @@ class CodecTraining(nn.Module):
                 now.copy_(mean)
         self.codec.analysis.price.copy_(self.control.log_price.exp())
         if self.step.trains != 'encoder':  # receivers' tables stay as they are
+            self.codec.entropy.settle()
             self.codec.typical_bytes.copy_(self.control.bits_per_cell / 8)
 
 

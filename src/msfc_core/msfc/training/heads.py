@@ -243,7 +243,7 @@ def _fit(
             loss = functional.cross_entropy(
                 logits, goal, ignore_index=IGNORED, reduction='sum'
             ) / (max(int((goal != IGNORED).sum()), 1) * experiment.batch_size)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
         if not np.isfinite(total):
             raise ValueError(

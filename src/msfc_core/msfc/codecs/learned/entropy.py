@@ -272,6 +272,16 @@ class EntropyModel(nn.Module):
             if isinstance(module, FixedConv):
                 module.project()
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Have the very numbers that the coder makes of what it takes in coarse steps.
+
+        Training leaves some of them at the edge between two steps, and half precision would carry
+        them over it.
+        """
+        self.hyper_mean.copy_(fixed(self.hyper_mean, 0, TOP_VALUE))
+        self.hyper_scale.copy_(scale_index(self.hyper_scale) / SCALE_STEPS)
+
     def context(self, hyper: Tensor, rate: Tensor, size: tuple[int, int]) -> Tensor:
         """Return all slices' contexts before any value is decoded, N x slices width x h x w.
 
