@@ -118,8 +118,11 @@ class Relay:
         self._filming = len(self.nodes) == 2
 
     def kill(self, name):
-        """End a node by ``kill -9``."""
+        """End a node by ``kill -9``; what it has sent belongs to its own life."""
         assert self.nodes[name].stop(signal.SIGKILL) == -signal.SIGKILL
+        count = -1
+        while name == 'edge' and count != (count := len(self.lives[-1])):
+            self.probe.spin(0.5)
 
     def wait(self, condition, what):
         def checked():
