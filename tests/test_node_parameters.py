@@ -26,10 +26,10 @@ CONFIG = ROOT / 'launch' / 'config'
 CHANGEABLE = (
     'adaptive', 'burst', 'classes', 'depth_gap', 'erode', 'key_interval', 'link_budget',
     'marker_lifetime', 'masks', 'max_age', 'max_depth', 'max_instances', 'max_message_bytes',
-    'max_points', 'max_rate', 'max_stamp_difference', 'min_area', 'min_depth', 'min_points', 'min_score',
-    'overlay', 'rate', 'score_threshold', 'target_bitrate', 'track.enabled', 'track.high_score',
-    'track.low_score', 'track.max_age', 'track.min_hits', 'track.min_iou', 'track.new_score',
-    'trim', 'vertical',
+    'max_points', 'max_rate', 'max_stamp_difference', 'min_area', 'min_depth', 'min_points',
+    'min_score', 'overlay', 'rate', 'score_threshold', 'target_bitrate', 'track.enabled',
+    'track.high_score', 'track.low_score', 'track.max_age', 'track.min_hits', 'track.min_iou',
+    'track.new_score', 'trim', 'vertical',
 )  # fmt: skip
 
 NEEDS_RERUN = pytest.mark.skipif(
