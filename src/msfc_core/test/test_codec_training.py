@@ -120,7 +120,9 @@ def test_answers_to_mirrored_images(distilled, data, tmp_path) -> None:
     image = CocoDataset(data, 'train', only_with_objects=True)[0].image
     for index, shown in ((0, image), (6, image.flip(2))):
         (expected,) = ask(detector, [shown])
-        torch.testing.assert_close(read_answer(kept[index]).pyramid, expected.pyramid)
+        # Batches round differently, by a step of half precision at most.
+        found = read_answer(kept[index]).pyramid
+        torch.testing.assert_close(found, expected.pyramid, rtol=2e-3, atol=1e-3)
     with pytest.raises(ValueError, match="mirror_answers needs 'objective: distill'"):
         Step('s', 'codec', 1, mirror_answers=True)
 
