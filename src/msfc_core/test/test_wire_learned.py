@@ -195,19 +195,17 @@ def test_damage_takes_no_longer_to_read() -> None:
     payload = coder.write(some_code(shape), 7)
 
     def seconds(data: bytes) -> float:
-        spent = []
-        for _ in range(3):
-            start = time.process_time()
-            with contextlib.suppress(PacketError):
-                coder.read(data, shape, 7)
-            spent.append(time.process_time() - start)
-        return min(spent)
+        start = time.process_time()
+        with contextlib.suppress(PacketError):
+            coder.read(data, shape, 7)
+        return time.process_time() - start
 
-    good = seconds(payload)
-    rng = np.random.default_rng(0)
-    count = len(payload)
-    for data in (b'', b'\xff' * count, rng.bytes(count), payload[: count // 2]):
-        assert seconds(data) < 3 * good + 0.01
+    rng, count = np.random.default_rng(0), len(payload)
+    damaged = (b'', b'\xff' * count, rng.bytes(count), payload[: count // 2])
+    # By turns, so that a busy machine slows all of them down alike.
+    rounds = [[seconds(data) for data in (payload, *damaged)] for _ in range(7)]
+    good, *bad = np.min(rounds, axis=0)
+    assert max(bad) < 3 * good + 0.01
 
 
 def test_check_refuses_what_no_code_takes() -> None:
