@@ -389,16 +389,30 @@ def _read_detector(reference: Mapping[str, str], directory: Path) -> dict[str, T
     return {name: x for name, x in tensors.items() if name.startswith(DETECTOR_PREFIX)}
 
 
+def check_weights(path: Path, sha256: str, description: str) -> None:
+    """Check that a file of weights is the one that its description is of.
+
+    Args:
+        path: the file.
+        sha256: that it is to have, in hexadecimal digits.
+        description: name of the file beside it that says so.
+
+    Raises:
+        ModelFileError: it is missing, or another one.
+    """
+    if not path.is_file():
+        raise ModelFileError(f'{path.parent} has no {path.name}')
+    if file_sha256(path) != sha256:
+        raise ModelFileError(
+            f'{path} is damaged, or not the one that {description} beside it describes: its '
+            'SHA-256 differs'
+        )
+
+
 def _read_file(description: Mapping[str, Any], directory: Path) -> dict[str, Tensor]:
     """Read the tensors of a model's file, by today's names."""
     path = directory / WEIGHTS_FILE
-    if not path.is_file():
-        raise ModelFileError(f'{directory} has no {WEIGHTS_FILE}')
-    if file_sha256(path) != description['weights_sha256']:
-        raise ModelFileError(
-            f'{path} is damaged, or not the one that {DESCRIPTION_FILE} beside it describes: '
-            'its SHA-256 differs'
-        )
+    check_weights(path, description['weights_sha256'], DESCRIPTION_FILE)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

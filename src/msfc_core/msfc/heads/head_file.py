@@ -33,7 +33,7 @@ from msfc.files import file_sha256, write_atomically, writing
 from msfc.heads import build_head
 from msfc.heads.base import PyramidHead, StoredHead
 from msfc.model import SplitModel
-from msfc.model_file import ModelFileError, model_folders
+from msfc.model_file import ModelFileError, check_weights, model_folders
 from msfc.zoo import DEFAULT_MODEL
 
 FORMAT = 'msfc-head'
@@ -136,13 +136,7 @@ def load_head(directory: Path, digest: str) -> StoredHead:
             f'this is {digest}: train it anew (msfc train-head), or move it away'
         )
     weights = directory / WEIGHTS_FILE
-    if not weights.is_file():
-        raise ModelFileError(f'{directory} has no {WEIGHTS_FILE}')
-    if file_sha256(weights) != description['weights_sha256']:
-        raise ModelFileError(
-            f'{weights} is damaged, or not the one that {DESCRIPTION_FILE} beside it describes: '
-            'its SHA-256 differs'
-        )
+    check_weights(weights, description['weights_sha256'], DESCRIPTION_FILE)
     try:
         head = build_head(description['head'])
         tensors = load_file(weights)
