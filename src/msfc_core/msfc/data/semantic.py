@@ -129,5 +129,5 @@ class SemanticDataset:
             raise ValueError(
                 f'{path} has class {known.max()}, of {len(self.class_names)} from 0 on'
             )
-        labels = labels.astype(np.uint8, copy=False)
-        return LabelledImage(self._coco.image_ids[place], image, labels)
+        image_id = self._coco.image_ids[place]
+        return LabelledImage(image_id, image, labels.astype(np.uint8, copy=False))
