@@ -163,6 +163,15 @@ command -v git >/dev/null || missing+=('git                      (Debian, Ubuntu
 
 # --- the virtual environment ----------------------------------------------------------------
 
+# A full disk would end pip after minutes, with half of the libraries there.
+check_space() {
+    local needed=8 free
+    [[ -z $runtime ]] || needed=1
+    free="$(df -Pk "$ROOT" | awk 'NR == 2 {print int($4 / 1024 / 1024)}')"
+    ((free >= needed)) || fail "the disk of $ROOT has $free GB left, and ${VENV##*/} needs $needed GB." \
+        'Make room, then run this again.'
+}
+
 version="$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')"
 mode="${ros_prefix:-wheels}"
 stamp="$(cat "${LOCKS[@]}" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1) $version $mode${runtime:+ $runtime}"
@@ -178,6 +187,7 @@ if [[ ! -f $VENV/msfc-stamp || "$(cat "$VENV/msfc-stamp")" != "$stamp" ]]; then
     fi
     rm -f "$VENV/msfc-stamp"
     if [[ ! -x $VENV/bin/pip ]]; then
+        check_space
         say "making ${VENV##*/} with CPython $version"
         # Written first: whatever ends this script, the folder is known as its own.
         mkdir -p "$VENV"
@@ -192,7 +202,7 @@ if [[ ! -f $VENV/msfc-stamp || "$(cat "$VENV/msfc-stamp")" != "$stamp" ]]; then
             say 'note: without Rust no constriction, so no bundle of a learned codec: docs/edge-bundle.md'
         pip_install libraries --no-deps -r "$VENV/edge.lock"
     else
-        say 'installing the libraries (about 6 GB with PyTorch; some minutes)'
+        say 'installing the libraries (about 7 GB with PyTorch; some minutes)'
         pip_install libraries --no-deps -r "$ROOT/requirements/base.lock" \
             -r "$ROOT/requirements/docs.lock"
     fi

@@ -68,6 +68,28 @@ def test_arguments_that_do_not_go(arguments, words):
     assert '[--detectron2 [SOURCE] | --edge [RUNTIME]]' in done.stderr
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [((), '3 GB left, and .venv needs 8 GB'), (('--edge',), '0 GB left, and .venv-edge needs 1 GB')],
+    ids=['all', 'edge'],
+)
+def test_a_full_disk_is_told_before_anything_is_installed(tmp_path, arguments, words):
+    for folder in ('scripts', 'requirements'):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    free = int(words.split()[0]) * 1024**2 + 700_000
+    (tmp_path / 'df').write_text(f'#!/bin/sh\necho heading\necho /dev/disk 99 9 {free} 9% /\n')
+    (tmp_path / 'df').chmod(0o755)
+    done = subprocess.run(
+        ['bash', tmp_path / 'scripts' / 'setup.sh', *arguments],
+        env={**os.environ, 'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'},
+        capture_output=True, text=True,
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert 'Make room' in done.stderr
+    assert not (tmp_path / f'.venv{"-edge" if arguments else ""}' / 'bin').exists()
+
+
 # -- env.sh --
 
 
