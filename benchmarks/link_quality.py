@@ -2,11 +2,11 @@
 
     python benchmarks/link_quality.py --json docs/results/link/quality.json
 
-Frames of the shipped clip, spread over it, are coded at every rate of ``tabletop_msfc``, and sent
-as H.265 and JPEG images, at a few settings of ``msfc baselines``, to the detector that it is
-measured against. ``benchmarks/link.py`` reads what this writes. A run that was broken off goes on
-where it was. A few frames of one clip are no test set: the figures are for comparing what is
-beside each other here.
+Frames of the shipped clip, spread over it, are coded at every rate of ``tabletop`` and of
+``tabletop_msfc``, and sent as H.265 and JPEG images, at a few settings of ``msfc baselines``, to
+the detector that both are measured against. ``benchmarks/link.py`` reads what this writes. An
+interrupted run is resumed. A few frames of one clip are no test set: the figures are for comparing
+what is beside each other here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path[:0] = [str(_ROOT / 'src' / 'msfc_core')]
 
 import harness  # noqa: E402
 
-MODEL = 'tabletop_msfc'
+MODELS = ('tabletop', 'tabletop_msfc')
 REFERENCE = 'tabletop_detector'
 
 IMAGES = {
@@ -101,15 +101,18 @@ def measure(options: argparse.Namespace, console: Console) -> harness.Figures:
     clip = read_clip(shipped_clip())
     frames = [clip[place] for place in middles(len(clip), options.frames)]
     variants: dict[str, list[Variant]] = {}
-    model = prepare_model(load_model(MODEL))
-    variants[MODEL] = [Coded(model, rate) for rate in model.require_codec().coder().rates]
+    figures = started(options)
+    for name in MODELS:
+        model = prepare_model(load_model(name))
+        if figures['models'].setdefault(name, model.fingerprint) != model.fingerprint:
+            figures['models'][name], figures['methods'][name] = model.fingerprint, []
+        variants[name] = [Coded(model, rate) for rate in model.require_codec().coder().rates]
     detector = prepare_model(SplitModel(load_model(REFERENCE).detector)).detector
     for method in image_methods(detector, find_codecs()[0]):
         if method.name in IMAGES:
             chosen = [one for one in method.variants if one.name in IMAGES[method.name]]
             variants[method.name] = chosen
     sources = [SourceImage(number, frame.decode()) for number, frame in enumerate(frames)]
-    figures = started(options)
     for name, own in variants.items():
         rows = figures['methods'].setdefault(name, [])
         known = {row['setting'] for row in rows}
@@ -136,7 +139,7 @@ def measure(options: argparse.Namespace, console: Console) -> harness.Figures:
 
 def started(options: argparse.Namespace) -> harness.Figures:
     """Return what an earlier run has written by now, or a beginning."""
-    beginning = {'frames': options.frames, 'reference': REFERENCE, 'methods': {}}
+    beginning = {'frames': options.frames, 'reference': REFERENCE, 'models': {}, 'methods': {}}
     if not (options.json and options.json.exists() and options.json.stat().st_size):
         return beginning
     figures: harness.Figures = json.loads(options.json.read_text())
