@@ -21,7 +21,7 @@ PATTERNS = {
     'h264': ['*/test_image_codecs.py::*[[]H.264*'],
     'h265': ['*/test_image_codecs.py::*[[]H.265*'],
     'workspace': ['tests/test_workspace.py::*'],
-    'ray': ['tests/test_ray.py::*'],
+    'ray': ['tests/test_ray.py::*', 'tests/test_ray_bags.py::*'],
     'launch': ['tests/test_launch.py::*', 'launch/test/test_arguments.py::*'],
 }
 """Tests of each suite, the last that fits; ``simulator`` has those that draw."""

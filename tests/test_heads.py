@@ -10,6 +10,7 @@ from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from sensor_msgs.msg import Image
 
 from head_models import KEYPOINTS, SURFACES, write_model_with_heads
+from http_engine import HttpEngine
 from msfc.heads.head_file import load_heads
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline
@@ -27,12 +28,25 @@ def written(tmp_path_factory):
     return directory, write_model_with_heads(directory)
 
 
+@pytest.fixture(params=['local', 'ray'])
+def engine(request, written):
+    """Where the heads are: the parameters of the node for it."""
+    if request.param == 'local':
+        yield {}
+        return
+    directory, model = written
+    pipeline = CloudPipeline(model)
+    pipeline.heads = load_heads(model, directory)
+    with HttpEngine(pipeline) as service:
+        yield {'engine': 'ray', 'ray_address': service.address, 'ray_timeout': 60.0}
+
+
 @torch.no_grad()
-def test_heads_answer_those_who_listen(probe, start_node, written):
+def test_heads_answer_those_who_listen(probe, start_node, written, engine):
     directory, model = written
     start_node(
         'msfc_cloud', 'cloud_node', model=directory, score_threshold=THRESHOLD,
-        diagnostics_period=0.2,
+        diagnostics_period=0.2, **engine,
     )
     values = probe.diagnostics()
     found = probe.listen(InstanceArray, 'instances')

@@ -54,8 +54,8 @@ PIP = {
 }
 """Modules that only pip has: requirements/ has them, and a comment of package.xml names them."""
 
-OPTIONAL = {'detectron2', 'omegaconf', 'ray', 'starlette'}
-"""Modules that are installed on request: scripts/setup.sh --detectron2, pip install ray[serve]."""
+OPTIONAL = {'detectron2', 'omegaconf', 'pyarrow', 'ray', 'starlette'}
+"""Modules that are installed on request: setup.sh --detectron2, pip install ray[data,serve]."""
 
 STARTED = {
     'msfc': {

@@ -1,8 +1,8 @@
 """The service on a real Ray cluster, asked by a real cloud node: results as without Ray, faults.
 
-The cluster is started here, on this machine, or is the one whose address ``MSFC_RAY`` has. Options
-of its second node are then in ``MSFC_RAY_NODE``, and the port of a Serve that runs there already
-is in ``MSFC_RAY_PORT``.
+The cluster is started here, on this machine, or is the one whose address ``MSFC_RAY`` has. More
+options of its second node are in ``MSFC_RAY_NODE``, and the port of a Serve that runs there
+already is in ``MSFC_RAY_PORT``.
 """
 
 import json
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import defaultdict
@@ -34,7 +35,7 @@ from msfc_ros.message_to_image import image_to_bgr
 from msfc_ros.messages import instances_to_message, packet_to_message
 from ros_fixtures import NodeProcess, Probe, camera_image
 
-PATIENCE = 600.0
+PATIENCE = 1800.0
 """Seconds for what Ray has to start; on a quiet machine it takes ten."""
 
 PERIOD = 0.5
@@ -45,51 +46,108 @@ THRESHOLD = 0.05
 CORES = 2
 """Of each Ray node, and of each replica: so there is one replica on each node."""
 
-pytestmark = pytest.mark.timeout(3600)
+OWN_PORTS = (
+    'metrics-export', 'dashboard-agent-grpc', 'dashboard-agent-listen', 'runtime-env-agent'
+)
+"""Of a Ray node's parts, as ``ray start`` has them."""
+
+PATIENT_RAY = {
+    'RAY_AUTH_MODE': 'disabled',
+    'RAY_USAGE_STATS_ENABLED': '0',
+    'RAY_enable_metrics_collection': '0',
+    'RAY_enable_worker_prestart': '0',
+    'RAY_agent_register_timeout_ms': '600000',
+    'RAY_health_check_timeout_ms': '60000',
+    'RAY_worker_register_timeout_seconds': '600',
+    'RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S': '300',
+    'RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S': '300',
+}
+"""Environment of Ray's processes: its time limits are for machines that are not busy."""
+
+pytestmark = pytest.mark.timeout(7200)
+
+
+class RayNode:
+    """A node of a Ray cluster as a process, with which it goes at once.
+
+    Args:
+        options: of ``ray start``.
+    """
+
+    def __init__(self, *options):
+        end = time.monotonic() + PATIENCE
+        # Ray gives its own parts seconds to start, which a busy machine exceeds.
+        while 'Ray runtime started' not in (said := self._start(options)):
+            self.kill()
+            assert time.monotonic() < end, f'Ray does not start: {said}'
+        # Or it waits for somebody to read what else it says.
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def _start(self, options):
+        """Start it; return what it said until it runs, or ends."""
+        # Its parts would wait for each other's ports, and not for long.
+        ports = [f'--{name}-port={free_port()}' for name in OWN_PORTS]
+        self.process = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name('ray')), 'start', '--block',
+                f'--num-cpus={CORES}', '--object-store-memory=100000000',
+                '--include-log-monitor=false', *ports, *options,
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        said = ''
+        try:
+            for line in self.process.stdout:
+                said += line
+                if 'Ray runtime started' in line:
+                    break
+        except BaseException:
+            self.kill()
+            raise
+        return said
+
+    def kill(self):
+        """End it at once, with all that it started."""
+        self.process.kill()
+        self.process.wait()
+
+
+def free_port():
+    """Return a port that nobody has."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope='module')
 def address():
     """Return the address of a cluster of one node."""
+    for name, value in PATIENT_RAY.items():
+        os.environ.setdefault(name, value)
     if given := os.environ.get('MSFC_RAY'):
         yield given
         return
-    from ray.cluster_utils import Cluster
-
-    os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
-    os.environ.setdefault('RAY_AUTH_MODE', 'disabled')
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            'num_cpus': CORES, 'object_store_memory': 100 * 2**20, 'include_dashboard': False
-        },
+    port = free_port()
+    head = RayNode(
+        '--head', f'--port={port}', '--node-ip-address=127.0.0.1', '--include-dashboard=false'
     )
-    yield cluster.address
-    cluster.shutdown()
+    yield f'127.0.0.1:{port}'
+    head.kill()
 
 
 @pytest.fixture(scope='module')
 def second_node(address):
-    """Start a second node; return the process with which it goes at once."""
-    command = [
-        str(Path(sys.executable).with_name('ray')), 'start', '--block', f'--address={address}',
-        f'--num-cpus={CORES}', '--object-store-memory=100000000',
-        *os.environ.get('MSFC_RAY_NODE', '').split(),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield process
-    if process.poll() is None:
-        process.terminate()
-        process.wait(60)
+    """Start a second node."""
+    node = RayNode(f'--address={address}', *os.environ.get('MSFC_RAY_NODE', '').split())
+    yield node
+    node.kill()
 
 
 class Service:
     """The service under test, in this process as ``msfc serve`` has it in its own."""
 
     def __init__(self, address, model):
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            port = int(os.environ.get('MSFC_RAY_PORT', free.getsockname()[1]))
+        port = int(os.environ.get('MSFC_RAY_PORT', free_port()))
         self._settings = ServeSettings(
             model=str(model), device='cpu', cpus=CORES, threads=1, replicas=2, port=port,
             patience=60.0, ray_address=address,
@@ -99,10 +157,11 @@ class Service:
 
     def start(self, **changes):
         """Deploy the service, or replace it."""
-        from msfc.serving.application import start
+        from msfc.serving import application
 
+        application.ANSWER = PATIENCE
         self._settings = replace(self._settings, **changes)
-        self._deployed = start(self._settings)
+        self._deployed = application.start(self._settings)
 
     def stop(self):
         """End it."""

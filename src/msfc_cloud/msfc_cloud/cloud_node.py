@@ -211,8 +211,6 @@ class CloudNode(ManagedNode):
 
     def _load_heads(self, pipeline: CloudPipeline) -> list[str]:
         """Give the pipeline the model's further heads; return their names."""
-        if isinstance(pipeline, RemotePipeline):
-            return []  # the service answers with instances alone
         found = load_heads(pipeline.model, self._model_parameters.model)
         pipeline.heads = {name: head for name, head in found.items() if name in HEAD_OUTPUTS}
         return list(pipeline.heads)

@@ -41,7 +41,8 @@ from msfc.bags.definitions import (
     serialize,
     typestore,
 )
-from msfc.bags.inference import infer_bag
+from msfc.bags.inference import find_here, infer_bag
+from msfc.bags.many import infer_many
 from msfc.bags.reading import BagError, FeatureBag
 from msfc.bags.summary import RECORD_BYTES, summarize
 from msfc.bags.writing import BagWriter
@@ -312,6 +313,100 @@ def test_a_folder_of_something_else_is_left_alone(bag, tmp_path, model):
 def test_output_is_not_overwritten(bag, tmp_path, model):
     with pytest.raises(ValueError, match='exists already'):
         infer_bag(bag, bag, model)
+
+
+# -- many bags --
+
+
+def find_late(pipeline, pending, threshold):
+    """Find instances as a cluster may: nothing before all is there."""
+    yield from find_here(pipeline, list(pending), threshold)
+
+
+@pytest.fixture
+def bags(tmp_path, sent, contents):
+    """Three bags; of the second not all can be decoded, the third has two topics."""
+    foreign = feature_bytes(replace(sent[1], model='0' * 16), 1)
+    short = feature_bytes(replace(sent[2], data=bytes(sent[2].data)[:-1]), 2)
+    two = ('/robot1/features', '/robot2/features')
+    return [
+        write_features(tmp_path / 'in' / 'plain', contents[:3]),
+        write_features(tmp_path / 'in' / 'mixed', [foreign, contents[0], short, contents[1]]),
+        write_features(tmp_path / 'in' / 'two', contents[:2], two),
+    ]
+
+
+@pytest.mark.parametrize('find', [find_here, find_late])
+def test_many_bags_are_as_each_by_itself(bags, tmp_path, model, find):
+    seen = []
+    reports = infer_many(
+        bags, tmp_path / 'out', CloudPipeline(model), (), THRESHOLD, find,
+        lambda *numbers: seen.append(numbers),
+    )
+    assert seen == [(done, 11) for done in range(1, 12)]
+    assert list(reports) == bags
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['mixed', 'plain', 'two']
+    for bag in bags:
+        alone = tmp_path / 'alone' / bag.name
+        assert infer_bag(bag, alone, model, score_threshold=THRESHOLD) == reports[bag]
+        assert messages(tmp_path / 'out' / bag.name) == messages(alone)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['alone', 'in', 'out']
+
+
+@pytest.mark.parametrize('find', [find_here, find_late])
+def test_many_bags_go_on_after_a_break(bags, tmp_path, model, monkeypatch, find):
+    def stop(done, total):
+        if done == 8:
+            raise KeyboardInterrupt
+
+    output, pipeline = tmp_path / 'out', CloudPipeline(model)
+    with pytest.raises(KeyboardInterrupt):
+        infer_many(bags, output, pipeline, (), THRESHOLD, find, stop)
+    assert not output.exists()
+    with pytest.raises(ValueError, match='another run, with other bags or settings: remove it'):
+        infer_many(bags, output, pipeline, (), 0.9, find)
+    with pytest.raises(ValueError, match='another run, with other bags or settings'):
+        infer_many(bags[:2], output, pipeline, (), THRESHOLD, find)
+    counting, seen = Counting(monkeypatch), []
+    reports = infer_many(
+        bags, output, pipeline, (), THRESHOLD, find, lambda *numbers: seen.append(numbers)
+    )
+    assert counting.count == 3
+    assert seen[-1] == (11, 11)
+    assert [report.decoded for report in reports.values()] == [3, 2, 4]
+    assert reports[bags[1]].refused == {'foreign_model': 1, 'bad_payload_length': 1}
+    for bag in bags:
+        infer_bag(bag, tmp_path / 'alone' / bag.name, model, score_threshold=THRESHOLD)
+        assert messages(output / bag.name) == messages(tmp_path / 'alone' / bag.name)
+    assert not (tmp_path / 'out.partial').exists()
+
+
+def test_a_bag_that_was_noted_but_not_put_in_its_place(bags, tmp_path, model, monkeypatch):
+    output, pipeline = tmp_path / 'out', CloudPipeline(model)
+
+    def die(work):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr('msfc.bags.inference._Work.finish', die)
+        with pytest.raises(KeyboardInterrupt):
+            infer_many(bags, output, pipeline, (), THRESHOLD)
+    counting = Counting(monkeypatch)
+    infer_many(bags, output, pipeline, (), THRESHOLD)
+    assert counting.count == 6
+    assert len(results(output / 'plain')) == 3
+
+
+def test_bags_that_would_have_one_name(bags, tmp_path, model, contents):
+    other = write_features(tmp_path / 'elsewhere' / 'plain', contents[:1])
+    with pytest.raises(ValueError, match='have the same name'):
+        infer_many([*bags, other], tmp_path / 'out', CloudPipeline(model))
+    mine = tmp_path / 'out.partial' / 'notes.txt'
+    mine.parent.mkdir()
+    mine.write_text('mine')
+    with pytest.raises(ValueError, match='holds something else'):
+        infer_many(bags, tmp_path / 'out', CloudPipeline(model))
+    assert mine.read_text() == 'mine'
 
 
 # -- key frames --
@@ -661,6 +756,36 @@ def test_infer_command(tmp_path, monkeypatch):
     assert status == 1
     assert '4 refused (bad_payload_length)' in output
     assert 'error: no message could be decoded' in output
+
+
+def test_infer_command_of_many_bags(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_file, 'build_detector', build_tiny)
+    folder = tmp_path / 'model'
+    save_model(tiny_model(), folder)
+    sent = packets(load_model(folder), 2)
+    contents = [feature_bytes(packet, index) for index, packet in enumerate(sent)]
+    short = [feature_bytes(replace(p, data=bytes(p.data)[:-1]), 0) for p in sent]
+    good = [write_features(tmp_path / name, contents) for name in ('one', 'two')]
+    bad = write_features(tmp_path / 'bad', short)
+    options = ('--model', folder, '--score-threshold', THRESHOLD)
+    status, output = run('infer', *good, tmp_path / 'out', *options)
+    assert status == 0, output
+    assert f'{good[1]}: 2 messages decoded\n' in output
+    assert f'2 bags: {tmp_path / "out"}' in output
+    assert len(results(tmp_path / 'out' / 'two')) == 2
+    status, output = run('infer', *good, bad, tmp_path / 'all', *options)
+    assert status == 1
+    assert f'error: {bad}: no message could be decoded' in output
+    assert len(results(tmp_path / 'all' / 'one')) == 2
+
+
+def test_engines_that_are_not_there(bag, tmp_path, monkeypatch):
+    status, output = run('infer', bag, tmp_path / 'out', '--engine', 'fire')
+    assert (status, output) == (1, "error: unknown engine 'fire': choose local or ray\n")
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    status, output = run('infer', bag, tmp_path / 'out', '--engine', 'ray')
+    assert status == 1
+    assert "needs ray and pyarrow, which this environment lacks: run  pip install 'ray[" in output
 
 
 def test_large_images_are_decoded_as_far_as_the_options_allow(tmp_path, monkeypatch):

@@ -15,8 +15,10 @@ from safetensors.numpy import load, save
 from typer.testing import CliRunner
 
 from edge_bundles import picture, small_model
+from head_models import KEYPOINTS, write_model_with_heads
 from http_engine import HttpEngine
 from msfc.cli.main import app
+from msfc.heads.head_file import load_heads
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
 from msfc.pipeline.references import KeyStore
@@ -87,6 +89,48 @@ def test_frames_against_key_frames(model: SplitModel, local: CloudPipeline) -> N
         assert (True, False) in kinds
 
 
+@torch.no_grad()
+def test_keypoints_and_further_heads(tmp_path: Path) -> None:
+    """They come with the answer, and the heads' outputs where they were asked for."""
+    model = write_model_with_heads(tmp_path / 'model')
+    local = CloudPipeline(model)
+    local.heads = load_heads(model, tmp_path / 'model')
+    with HttpEngine(local) as engine:
+        remote = RemotePipeline(model, address=engine.address, timeout=60.0)
+        valid = remote.validate(edge_pipeline(model).encode(picture((61, 90)), 3))
+        own = local.validate(valid.packet)
+        (found,) = remote.decode_with([valid], [('semantic',)])
+        (expected,) = local.decode_with([own], [('semantic',)])
+        same(found, expected)
+        assert found.instances.keypoints is not None
+        assert len(found.instances) > 0
+        assert torch.equal(found.instances.keypoints, expected.instances.keypoints)
+        assert torch.equal(found.outputs['semantic'], expected.outputs['semantic'])
+        assert found.outputs['semantic'].shape == (61, 90)
+        (plain,) = remote.decode_valid([valid])
+        assert not plain.outputs
+        assert torch.equal(plain.instances.keypoints, expected.instances.keypoints)
+
+        right = load(answer_bytes(expected))
+        for spoiled in (
+            {'output.semantic': right['output.semantic'][1:]},
+            {'output.semantic': right['output.semantic'].astype(np.int64)},
+            {'keypoints': right['keypoints'][:, 1:]},
+            {'durations': right['durations'][:2]},
+        ):
+            body = save({**right, **spoiled})
+            with pytest.raises(MessageError):
+                read_answer(body, valid, len(model.class_names), len(KEYPOINTS), ['semantic'])
+        with pytest.raises(EngineError, match='has no head depth: give all machines the same'):
+            remote.decode_with([valid], [('depth',)])
+        arrays = load(request_bytes(own, None, ['semantic']))
+        for text in (b'{', b'"semantic"', b'[3]', b'\xff'):
+            spoiled = {**arrays, 'heads': np.frombuffer(text, np.uint8)}
+            (answer,) = answer_batch(local, [Request(save(spoiled), time.monotonic())], 9.0)
+            assert answer.status == 400
+            assert b'no names of heads' in answer.body
+
+
 def test_what_is_wrong_is_refused_here(model: SplitModel, packet: FeaturePacket) -> None:
     remote = RemotePipeline(model, address='http://127.0.0.1:9')
     for change in ({'model': '0' * 16}, {'rate': 77}, {'channels': 1}, {'image_height': 10**8}):
@@ -150,7 +194,7 @@ def test_addresses(address: str, model: SplitModel) -> None:
 
 def request(local: CloudPipeline, packet: FeaturePacket, code: bool = False) -> bytes:
     valid = local.validate(packet)
-    return request_bytes(valid, local._read(valid) if code else None)
+    return request_bytes(valid, local.read(valid) if code else None)
 
 
 def test_a_batch_has_an_answer_for_each(
@@ -178,14 +222,14 @@ def test_a_batch_has_an_answer_for_each(
 def test_one_request_s_trouble_is_not_the_others(
     local: CloudPipeline, packet: FeaturePacket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = CloudPipeline.decode_valid
+    real = CloudPipeline.decode_with
 
-    def failing(self, packets):  # type: ignore[no-untyped-def]
+    def failing(self, packets, wanted):  # type: ignore[no-untyped-def]
         if any(valid.packet.sequence == 13 for valid in packets):
             raise RuntimeError('no memory')
-        return real(self, packets)
+        return real(self, packets, wanted)
 
-    monkeypatch.setattr(CloudPipeline, 'decode_valid', failing)
+    monkeypatch.setattr(CloudPipeline, 'decode_with', failing)
     now = time.monotonic()
     bodies = [request(local, replace(packet, sequence=number)) for number in (12, 13, 14)]
     answers = answer_batch(local, [Request(body, now) for body in bodies], 9.0)

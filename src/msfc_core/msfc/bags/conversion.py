@@ -121,7 +121,11 @@ def labels_message(
 
 
 def _header(stamp: int, frame_id: str) -> Any:
+    return header_of(*divmod(stamp, 10**9), frame_id)
+
+
+def header_of(seconds: int, nanoseconds: int, frame_id: str) -> Any:
+    """Make a ``Header``."""
     types = typestore().types
-    seconds, nanoseconds = divmod(stamp, 10**9)
     time = types['builtin_interfaces/msg/Time'](sec=seconds, nanosec=nanoseconds)
     return types['std_msgs/msg/Header'](stamp=time, frame_id=frame_id)

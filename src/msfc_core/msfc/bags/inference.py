@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from msfc.bags.conversion import instances_message, labels_message, packet_of
 from msfc.bags.definitions import INSTANCES, LABELS, output_topic, serialize, typestore
@@ -49,10 +50,36 @@ class InferenceReport:
     damage: str = ''
     topics: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def messages(self) -> int:
+        """All of them."""
+        return self.decoded + self.refused.total()
+
     def refuse(self, reason: str, sentence: str) -> None:
         """Count a message without a result."""
         self.refused[reason] += 1
         self.sentences.setdefault(reason, sentence)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Features whose instances are to be found.
+
+    Attributes:
+        valid: what they say, checked.
+        header: of the camera image.
+    """
+
+    valid: ValidPacket
+    header: Any
+
+
+Found: TypeAlias = 'bytes | PacketError'
+"""A serialised ``InstanceArray``, or why there is none."""
+
+Finder: TypeAlias = 'Callable[[CloudPipeline, Iterable[Pending], float], Iterator[Found]]'
+"""Finds instances that have at least a score. It may take many features before it gives the first
+answer; answers have the order of the features."""
 
 
 def infer_bag(
@@ -81,79 +108,212 @@ def infer_bag(
         BagError: if there are no such features, or none of this model.
         ValueError: if the output exists, or another run's beginning of it.
     """
-    if output.exists():
-        raise ValueError(f'{output} exists already')
-    with FeatureBag(path, topics) as bag:
-        pipeline = CloudPipeline(model, limits)
-        total = _survey(bag, pipeline.fingerprint)
-        identity = {
-            'bag': path.resolve().name,
-            'bag_bytes': bag.storage_bytes,
-            'topics': list(bag.topics),
-            'model': pipeline.fingerprint,
-            'definition': typestore().hash_rihs01(INSTANCES),
-            'score_threshold': score_threshold,
-            'limits': asdict(pipeline.limits),
-        }
-        work = _Work(output, identity)
-        job = _Inference(bag, pipeline, score_threshold)
-        with work.earlier() as earlier, BagWriter(work.bag) as writer:
-            for done, message in enumerate(bag.messages(), 1):
-                job.write(message, writer, earlier)
-                progress(done, total)
-        job.report.damage = bag.damage
-        work.finish()
-        return job.report
+    pipeline = CloudPipeline(model, limits)
+    (report,) = infer_bags(
+        [(path, output)], pipeline, topics, score_threshold, find_here, progress
+    )
+    return report
 
 
-class _Inference:
-    """One run.
+def infer_bags(
+    pairs: Sequence[tuple[Path, Path]],
+    pipeline: CloudPipeline,
+    topics: Sequence[str],
+    score_threshold: float,
+    find: Finder,
+    progress: Progress,
+    finished: Callable[[Path, InferenceReport], None] = lambda output, report: None,
+) -> list[InferenceReport]:
+    """Do what :func:`infer_bag` does for several bags, one after the other.
 
     Args:
-        bag: the features.
-        pipeline: their receiver.
+        pairs: bags of features, and the bags to make of them.
+        pipeline: of the model that the features were made with.
+        topics: topics of the features; by default all that there are.
         score_threshold: instances with a lower score are left out.
+        find: finds the instances.
+        progress: told how many messages of all bags are done.
+        finished: told of every bag that is complete, before it is put in its place.
+
+    Raises:
+        BagError: if a bag has no such features, or none of this model; nothing is written then.
+        ValueError: if an output exists, or another run's beginning of it.
+    """
+    jobs = [_Job(path, output, pipeline, topics, score_threshold) for path, output in pairs]
+    total = sum(job.total for job in jobs)
+    done = 0
+    waiting: deque[tuple[_Job, BagMessage]] = deque()
+
+    def finish(job: _Job) -> None:
+        # In this order: what is noted and not in its place is done again.
+        finished(job.output, job.report)
+        job.finish()
+
+    def pending() -> Iterator[Pending]:
+        nonlocal done
+        for job in jobs:
+            for message, item in job.read():
+                if item is None:
+                    done += 1
+                    progress(done, total)
+                else:
+                    job.waiting += 1
+                    waiting.append((job, message))
+                    yield item
+            job.complete = True
+            if not job.waiting:
+                finish(job)
+
+    try:
+        for found in find(pipeline, pending(), score_threshold):
+            job, message = waiting.popleft()
+            job.put(message, found)
+            job.waiting -= 1
+            done += 1
+            progress(done, total)
+            if job.complete and not job.waiting:
+                finish(job)
+    finally:
+        for job in jobs:
+            job.close()
+    return [job.report for job in jobs]
+
+
+def find_here(
+    pipeline: CloudPipeline, pending: Iterable[Pending], score_threshold: float
+) -> Iterator[Found]:
+    """Find instances in this process, image by image."""
+    for item in pending:
+        try:
+            (found,) = find_together(pipeline, [item], score_threshold)
+        except PacketError as error:
+            yield error
+        else:
+            yield found
+
+
+def find_together(
+    pipeline: CloudPipeline, items: Sequence[Pending], score_threshold: float
+) -> list[bytes]:
+    """Return the instances of images that are decoded at once, serialised.
+
+    Raises:
+        PacketError: if one cannot be decoded.
+    """
+    results = pipeline.decode_valid([item.valid for item in items])
+    return [
+        serialize(
+            instances_message(
+                result.instances.above(score_threshold), item.header,
+                item.valid.packet.image_size, pipeline.model.class_names,
+            ),
+            INSTANCES,
+        )
+        for item, result in zip(items, results, strict=True)
+    ]
+
+
+class _Job:
+    """A bag that is worked on.
+
+    Args:
+        path: of the features.
+        output: the bag to make.
+        pipeline: their receiver.
+        topics: topics of the features; by default all that there are.
+        score_threshold: instances with a lower score are left out.
+
+    Attributes:
+        output: the bag to make.
+        total: number of its messages.
+        waiting: messages that were read and have no answer yet.
+        complete: whether all were read.
+        report: what became of them so far.
     """
 
-    def __init__(self, bag: FeatureBag, pipeline: CloudPipeline, score_threshold: float) -> None:
-        self._bag = bag
+    def __init__(
+        self, path: Path, output: Path, pipeline: CloudPipeline, topics: Sequence[str],
+        score_threshold: float,
+    ) -> None:
+        if output.exists():
+            raise ValueError(f'{output} exists already')
+        self._path = path
+        self.output = output
         self._pipeline = pipeline
         self._names = pipeline.model.class_names
         self._threshold = score_threshold
+        with FeatureBag(path, topics) as bag:
+            self._topics = bag.topics
+            self.total = _survey(bag, pipeline.fingerprint)
+            self._identity = identity(bag, pipeline, score_threshold)
         self.report = InferenceReport(
-            topics={topic: output_topic(topic, 'instances') for topic in bag.topics}
+            topics={topic: output_topic(topic, 'instances') for topic in self._topics}
         )
+        self.waiting = 0
+        self.complete = False
+        self._work: _Work | None = None
+        self._writer: BagWriter | None = None
         self._open: set[str] = set()
-        self._keys: defaultdict[str, KeyStore] = defaultdict(KeyStore)
 
-    def write(self, message: BagMessage, writer: BagWriter, earlier: _Earlier) -> None:
-        """Write the instances of a message, or count why there are none."""
+    def read(self) -> Iterator[tuple[BagMessage, Pending | None]]:
+        """Yield each message with what is to be found, None where nothing is left to be done."""
+        self._work = _Work(self.output, self._identity)
+        keys: defaultdict[str, KeyStore] = defaultdict(KeyStore)
+        with FeatureBag(self._path, self._topics) as bag, self._work.earlier() as earlier:
+            for message in bag.messages():
+                yield message, self._take(bag, message, earlier, keys[message.topic])
+            self.report.damage = bag.damage
+
+    def _take(
+        self, bag: FeatureBag, message: BagMessage, earlier: _Earlier, keys: KeyStore
+    ) -> Pending | None:
+        """Return what is to be found in a message that no earlier run has done."""
         try:
-            features = self._bag.deserialize(message)
-            packet = packet_of(features)
+            features = bag.deserialize(message)
             # Key frames are read here, also those whose instances were taken over.
-            valid = self._pipeline.validate(packet, self._keys[message.topic])
-            data = earlier.take(message)
-            if data is None:
-                data = self._infer(valid, features.header)
-            else:
-                self.report.taken_over += 1
+            valid = self._pipeline.validate(packet_of(features), keys)
         except PacketError as error:
             self.report.refuse(str(error.reason), str(error))
         except BagError as error:
             self.report.refuse(UNREADABLE, str(error))
         else:
-            self._add_topics(message, features.header, writer)
-            writer.write(self.report.topics[message.topic], message.time, data)
-            self.report.decoded += 1
+            data = earlier.take(message)
+            if data is None:
+                return Pending(valid, features.header)
+            self.report.taken_over += 1
+            self.put(message, data)
+        return None
 
-    def _infer(self, valid: ValidPacket, header: object) -> bytes:
-        (result,) = self._pipeline.decode_valid([valid])
-        found = result.instances.above(self._threshold)
-        made = instances_message(found, header, valid.packet.image_size, self._names)
-        return serialize(made, INSTANCES)
+    def put(self, message: BagMessage, found: Found) -> None:
+        """Write the instances of a message, or count why there are none."""
+        if isinstance(found, PacketError):
+            self.report.refuse(str(found.reason), str(found))
+            return
+        writer = self._opened()
+        self._add_topics(message, writer)
+        writer.write(self.report.topics[message.topic], message.time, found)
+        self.report.decoded += 1
 
-    def _add_topics(self, message: BagMessage, header: object, writer: BagWriter) -> None:
+    def finish(self) -> None:
+        """Put the bag where it belongs."""
+        self._opened()  # a bag without instances is one, too
+        self.close()
+        assert self._work is not None
+        self._work.finish()
+
+    def close(self) -> None:
+        """Close what was written: the next run takes it over."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _opened(self) -> BagWriter:
+        if self._writer is None:
+            assert self._work is not None
+            self._writer = BagWriter(self._work.bag)
+        return self._writer
+
+    def _add_topics(self, message: BagMessage, writer: BagWriter) -> None:
         """Write what the labels mean before the first instances of a topic."""
         if message.topic in self._open:
             return
@@ -166,6 +326,21 @@ class _Inference:
             self._pipeline.model.detector.keypoint_names,
         )
         writer.write(labels, message.time, serialize(made, LABELS))
+
+
+def identity(
+    bag: FeatureBag, pipeline: CloudPipeline, score_threshold: float
+) -> dict[str, object]:
+    """Return what the instances of a bag depend on, as JSON can hold it."""
+    return {
+        'bag': bag.path.resolve().name,
+        'bag_bytes': bag.storage_bytes,
+        'topics': list(bag.topics),
+        'model': pipeline.fingerprint,
+        'definition': typestore().hash_rihs01(INSTANCES),
+        'score_threshold': score_threshold,
+        'limits': asdict(pipeline.limits),
+    }
 
 
 class _Earlier:

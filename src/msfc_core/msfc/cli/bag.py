@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from msfc.output import check_output_file, check_output_folder
 from msfc.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from msfc.bags.inference import Finder, InferenceReport
     from msfc.bags.summary import BagSummary
 
 # The heavy imports are in the commands, so that --help answers at once.
@@ -72,8 +74,12 @@ def info(
 
 @bag_app.command()
 def infer(
-    bag: Bag,
-    output: Annotated[Path, typer.Argument(help='Bag of instances to make.')],
+    bags: Annotated[
+        list[Path], typer.Argument(help='rosbag2 folder, or its storage file; or several.')
+    ],
+    output: Annotated[
+        Path, typer.Argument(help='Bag of instances to make; of several bags the folder for them.')
+    ],
     model: Annotated[
         str, typer.Option(help='Model folder or name; the one that the features are for.')
     ] = DEFAULT_MODEL,
@@ -99,43 +105,115 @@ def infer(
         typer.Option(help='Pixels of all masks of an image, a byte each; of more instances the '
                           'surest are kept.', min=1),
     ] = 2**30,
+    engine: Annotated[
+        str, typer.Option(help='local: in this process; ray: by workers on a Ray cluster.')
+    ] = 'local',
+    ray_address: Annotated[
+        str, typer.Option(help='Head of the cluster, as 10.0.0.2:6379; by default one is started '
+                               'on this machine.')
+    ] = '',
+    workers: Annotated[
+        int, typer.Option(help='Workers on Ray; 0: as many as GPUs or cores.', min=0)
+    ] = 0,
+    gpus: Annotated[
+        float, typer.Option(help='Share of a GPU for each worker, with cuda.', min=0.01)
+    ] = 1.0,
+    batch: Annotated[
+        int, typer.Option(help='Images that a worker decodes at once; of more than one the last '
+                               'bits of results can differ.', min=1, max=64)
+    ] = 1,
 ) -> None:
-    """Find the instances in a bag of compressed features, without ROS.
+    """Find the instances in bags of compressed features, without ROS.
 
-    Resumes an interrupted run. Exits with 1 if the bag cannot be read to its end, when what was
-    read is written all the same, or if no message could be decoded.
+    Resumes an interrupted run. Exits with 1 if a bag cannot be read to its end, when what was
+    read is written all the same, or if no message of it could be decoded.
     """
     with report_errors():
-        from msfc.bags.inference import infer_bag
+        from msfc.bags.inference import find_here, infer_bags
+        from msfc.bags.many import infer_many
         from msfc.model_file import load_model
+        from msfc.pipeline.cloud import CloudPipeline
         from msfc.wire.packet import DecodeLimits
 
-        check_device(device)
         check_output_folder(output)
         limits = DecodeLimits(
             max_image_side, max_image_pixels, max_padded_side, max_payload_bytes, max_mask_pixels
         )
-        loaded = load_model(model, device)
+        find: Finder = find_here
+        if engine == 'ray':
+            find = _ray_finder(model, device, workers, gpus, batch, ray_address)
+        elif engine != 'local':
+            raise ValueError(f'unknown engine {engine!r}: choose local or ray')
+        here = check_device(device) if engine == 'local' else 'cpu'
+        pipeline = CloudPipeline(load_model(model, here), limits)
+        topics = tuple(topic or ())
         with stoppable(output), Bar('messages') as update:
-            report = infer_bag(
-                bag, output, loaded, tuple(topic or ()), score_threshold, limits, update
-            )
-    lines = [f'{report.decoded} messages decoded: {output}']
-    if report.taken_over:
-        lines.append(f'{report.taken_over} of them were done by a run before')
-    for reason, count in report.refused.most_common():
-        lines.append(f'{count} refused ({reason}), the first: {report.sentences[reason]}')
-    if report.refused['missing_reference']:
-        lines.append(
-            'what refers to a key frame that is not before it in the bag, as where a recording '
-            'begins between key frames, cannot be decoded'
+            if len(bags) > 1:
+                reports = infer_many(
+                    bags, output, pipeline, topics, score_threshold, find, update
+                )
+            else:
+                pairs = [(bags[0], output)]
+                made = infer_bags(pairs, pipeline, topics, score_threshold, find, update)
+                reports = dict(zip(bags, made, strict=True))
+    _print_reports(reports, output)
+
+
+def _ray_finder(
+    model: str, device: str, workers: int, gpus: float, batch: int, address: str
+) -> Finder:
+    """Return what finds instances on a Ray cluster.
+
+    Raises:
+        ValueError: Ray is not installed, or the device unknown.
+    """
+    missing = [name for name in ('ray', 'pyarrow') if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f'--engine ray needs {" and ".join(missing)}, which this environment lacks: run  '
+            "pip install 'ray[data]'"
         )
-    print_lines(lines)
-    with report_errors():
+    if device not in ('cpu', 'cuda'):
+        raise ValueError(f'unknown device {device!r}: choose cpu or cuda')
+    from msfc.bags.on_ray import RayFinder
+
+    folder = Path(model)
+    return RayFinder(
+        str(folder.resolve()) if folder.is_dir() else model, device, workers, gpus, batch, address
+    )
+
+
+def _print_reports(reports: dict[Path, InferenceReport], output: Path) -> None:
+    """Say what became of bags.
+
+    Raises:
+        typer.Exit: with status 1, if something of a bag could not be read, or nothing decoded.
+    """
+    failures = []
+    for bag, report in reports.items():
+        several = len(reports) > 1
+        of = f'{bag}: ' if several else ''
+        where = '' if several else f': {output}'
+        lines = [f'{of}{report.decoded} messages decoded{where}']
+        if report.taken_over:
+            lines.append(f'{of}{report.taken_over} of them were done by a run before')
+        for reason, count in report.refused.most_common():
+            lines.append(f'{of}{count} refused ({reason}), the first: {report.sentences[reason]}')
+        if report.refused['missing_reference']:
+            lines.append(
+                f'{of}what refers to a key frame that is not before it in the bag, as where a '
+                'recording begins between key frames, cannot be decoded'
+            )
+        print_lines(lines)
         if report.damage:
-            raise ValueError(f'{report.damage}; what could be read was decoded and written')
-        if not report.decoded:
-            raise ValueError('no message could be decoded')
+            failures.append(f'{report.damage}; what could be read was decoded and written')
+        elif not report.decoded:
+            failures.append(f'{of}no message could be decoded')
+    if len(reports) > 1:
+        print_lines([f'{len(reports)} bags: {output}'])
+    with report_errors():
+        if failures:
+            raise ValueError('\n'.join(failures))
 
 
 def _print_summary(bag: Path, summary: BagSummary) -> None:

@@ -237,7 +237,7 @@ class CloudPipeline:
         """Decode checked packets of one network input size."""
         detector = self._model.detector
         watch = device_stopwatch(detector.device)
-        codes = [self._read(one) for one in valid]
+        codes = [self.read(one) for one in valid]
         packets = [one.packet for one in valid]
         code = torch.from_numpy(np.stack(codes)).to(detector.device)
         durations = {'unpack': watch.lap()}
@@ -276,7 +276,7 @@ class CloudPipeline:
                 outputs[index][name] = result.cpu()
         return outputs
 
-    def _read(self, valid: ValidPacket) -> Code:
+    def read(self, valid: ValidPacket) -> Code:
         """Return the code of a checked packet."""
         if valid.code is not None:
             return valid.code

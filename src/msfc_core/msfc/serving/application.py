@@ -18,15 +18,13 @@ from ray import serve
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from msfc.serving.cluster import join
 from msfc.serving.remote import PATH
 from msfc.serving.replica import FAILED, OK, Answer, Request, answer_batch
 from msfc.serving.settings import ServeSettings
 
 NAME = 'msfc'
 """Of the application: a service that is there under it is replaced, replica by replica."""
-
-STORE = 256 * 2**20
-"""Bytes of memory of a cluster that is started here, for what goes between its processes."""
 
 ANSWER = 30.0
 """Seconds that a service that has just started has for its first answer."""
@@ -45,6 +43,7 @@ class Decoder:
     def __init__(self, settings: ServeSettings) -> None:
         import torch
 
+        from msfc.heads.head_file import load_heads
         from msfc.model_file import load_model
         from msfc.pipeline.cloud import CloudPipeline
 
@@ -54,7 +53,9 @@ class Decoder:
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
         self._patience = settings.patience
-        self._pipeline = CloudPipeline(load_model(settings.model).to(device))
+        model = load_model(settings.model).to(device)
+        self._pipeline = CloudPipeline(model)
+        self._pipeline.heads = load_heads(model, settings.model)
         # One: the replica goes on taking requests while it decodes, so that their waiting counts.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='decoder')
         self._failed = 0
@@ -123,9 +124,7 @@ def start(settings: ServeSettings) -> float:
         ConnectionError: there is no cluster at ``ray_address``.
         RuntimeError: Ray or the replicas do not start.
     """
-    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')  # or its makers are told of its use
-    if not ray.is_initialized():
-        _join(settings.ray_address)
+    join(settings.ray_address)
     serve.start(http_options={'host': settings.host, 'port': settings.port})
     serve.run(build(settings), name=NAME, route_prefix='/')
     _check_proxy(settings)
@@ -151,19 +150,6 @@ def _check_proxy(settings: ServeSettings) -> None:
         ) from error
     finally:
         connection.close()
-
-
-def _join(address: str) -> None:
-    """Become part of a cluster, or start one on this machine where there is no address."""
-    started = {} if address else {'include_dashboard': False, 'object_store_memory': STORE}
-    try:
-        ray.init(
-            address=address or 'local', log_to_driver=False, configure_logging=False, **started
-        )
-    except (ConnectionError, RuntimeError, ValueError):
-        raise
-    except Exception as error:  # Ray has no class of its own for this
-        raise RuntimeError(f'Ray does not start: {error}') from error
 
 
 def _deployed_at() -> float:

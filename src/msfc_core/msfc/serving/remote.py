@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from msfc.model import SplitModel
 from msfc.pipeline.cloud import CloudPipeline, CloudResult
-from msfc.serving.messages import MessageError, read_answer, request_bytes
+from msfc.serving.messages import MessageError, packet_request, read_answer
 from msfc.wire.packet import DecodeLimits, PacketError, RefusalReason, ValidPacket
 
 PATH = '/decode'
@@ -70,11 +70,14 @@ class RemotePipeline(CloudPipeline):
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix='engine')
 
-    def decode_valid(self, packets: Sequence[ValidPacket]) -> list[CloudResult]:
+    def decode_with(
+        self, packets: Sequence[ValidPacket], wanted: Sequence[Collection[str]]
+    ) -> list[CloudResult]:
         """Have packets decoded, all at the same time.
 
         Args:
             packets: what :meth:`validate` returned.
+            wanted: for each, names of :attr:`heads`; the service asks its own of these names.
 
         Returns:
             One result per packet, in their order.
@@ -87,12 +90,11 @@ class RemotePipeline(CloudPipeline):
         if any(valid.spec is not self._spec for valid in packets):
             raise ValueError('a packet that was checked for another pipeline')
         if len(packets) == 1:
-            return [self._ask(packets[0])]
-        return list(self._pool.map(self._ask, packets))
+            return [self._ask(packets[0], wanted[0])]
+        return list(self._pool.map(self._ask, packets, wanted))
 
-    def _ask(self, valid: ValidPacket) -> CloudResult:
-        read_here = valid.code is not None or valid.key is not None
-        body = request_bytes(valid, self._read(valid) if read_here else None)
+    def _ask(self, valid: ValidPacket, heads: Collection[str]) -> CloudResult:
+        body = packet_request(valid, self, heads)
         at = self._at
         host = 'http://{}:{}'.format(*self._hosts[at])
         try:
@@ -102,7 +104,10 @@ class RemotePipeline(CloudPipeline):
             raise
         if status == http.client.OK:
             try:
-                return read_answer(answer, valid, len(self.model.class_names))
+                keypoints = len(self.model.detector.keypoint_names)
+                return read_answer(
+                    answer, valid, len(self.model.class_names), keypoints, heads
+                )
             except MessageError as error:
                 raise EngineError('engine_failed', f'{host}: {error}') from error
         words = answer[:500].decode(errors='replace').strip()

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msfc.pipeline.cloud import CloudPipeline
-from msfc.serving.messages import MessageError, answer_bytes, read_request
+from msfc.serving.messages import MessageError, answer_bytes, read_request, requested_heads
 from msfc.serving.remote import FOREIGN, STALE
 from msfc.wire.packet import PacketError, RefusalReason, ValidPacket
 
 OK, WRONG, FAILED = 200, 400, 500
-
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ def answer_batch(
     """
     answers: dict[int, Answer] = {}
     packets: dict[int, ValidPacket] = {}
+    heads: dict[int, tuple[str, ...]] = {}
     now = time.monotonic()
     for index, request in enumerate(requests):
         waited = now - request.arrival
@@ -53,22 +53,27 @@ def answer_batch(
             answers[index] = Answer(STALE, f'waited {waited:.2f} s for its turn'.encode())
             continue
         try:
+            heads[index] = requested_heads(request.body, pipeline)
             packets[index] = read_request(request.body, pipeline)
         except PacketError as error:
             foreign = error.reason is RefusalReason.FOREIGN_MODEL
             answers[index] = Answer(FOREIGN if foreign else WRONG, str(error).encode())
         except MessageError as error:
             answers[index] = Answer(WRONG, str(error).encode())
-    answers |= _decode(pipeline, packets)
+    answers |= _decode(pipeline, packets, heads)
     return [answers[index] for index in range(len(requests))]
 
 
-def _decode(pipeline: CloudPipeline, packets: dict[int, ValidPacket]) -> dict[int, Answer]:
+def _decode(
+    pipeline: CloudPipeline, packets: dict[int, ValidPacket], heads: dict[int, tuple[str, ...]]
+) -> dict[int, Answer]:
     """Decode packets at once; where that fails, one by one."""
     if not packets:
         return {}
     try:
-        results = pipeline.decode_valid(list(packets.values()))
+        results = pipeline.decode_with(
+            list(packets.values()), [heads[index] for index in packets]
+        )
     except Exception as error:  # a payload that is wrong, or memory that is not there
         if len(packets) == 1:
             (index,) = packets
@@ -76,7 +81,7 @@ def _decode(pipeline: CloudPipeline, packets: dict[int, ValidPacket]) -> dict[in
             return {index: Answer(status, f'{type(error).__name__}: {error}'.encode())}
         answers: dict[int, Answer] = {}
         for index, packet in packets.items():
-            answers |= _decode(pipeline, {index: packet})
+            answers |= _decode(pipeline, {index: packet}, heads)
         return answers
     return {
         index: Answer(OK, answer_bytes(result))
