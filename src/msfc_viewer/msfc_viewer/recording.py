@@ -238,7 +238,9 @@ class Recording:
             self._classes[label] = rr.AnnotationInfo(
                 id=label + 1, label=name, color=_colour(label)
             )
-        context = rr.AnnotationContext(list(self._classes.values()))
+        # What has no colour of its own gets one, and 0 is what no mask covers.
+        nothing = rr.AnnotationInfo(id=0, color=(0, 0, 0, 0))
+        context = rr.AnnotationContext([nothing, *self._classes.values()])
         for stream in self._streams:
             stream.log(IMAGE, context, static=True)
 

@@ -1,9 +1,14 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 pytest.importorskip('rerun', reason='rerun-sdk is not installed: python -m pip install rerun-sdk')
 
 import numpy as np
+import rerun as rr
 from geometry_msgs.msg import Point, Pose, Vector3
 from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray
 from rerun.chunk import RrdReader
@@ -77,6 +82,13 @@ def entities(path):
     return rows
 
 
+def verify(path):
+    """Have Rerun's own command check a recording that was closed."""
+    command = [sys.executable, '-m', 'rerun', 'rrd', 'verify', str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_everything_is_in_the_file(tmp_path):
     path = tmp_path / 'new' / 'run.rrd'
     recording = Recording()
@@ -93,12 +105,29 @@ def test_everything_is_in_the_file(tmp_path):
     recording.objects(MarkerArray())
     recording.points(cloud())
     recording.close()
+    verify(path)
     rows = entities(path)
     for name in (CAMERA, IMAGE, MASKS, BOXES, OBJECTS, POINTS, LATENCY):
         assert rows.get(f'/{name}'), name
     assert rows[f'/{BYTES}/instances'] == 2
     assert rows[f'/{BYTES}/features'] == 1
     assert rows[f'/{LATENCY}'] == 1
+
+
+def test_what_no_mask_covers_keeps_its_colour():
+    logged = []
+    stream = SimpleNamespace(
+        set_time=lambda *_, **__: None, log=lambda entity, what, **_: logged.append(what)
+    )
+    recording = Recording()
+    recording._streams.append(stream)
+    recording.instances(instances(), None, 0)
+    (context,) = [what for what in logged if isinstance(what, rr.AnnotationContext)]
+    (classes,) = context.context.as_arrow_array().to_pylist()
+    alpha = {
+        item['class_id']: item['class_description']['info']['color'] & 0xFF for item in classes
+    }
+    assert alpha == {0: 0, 4: 255}
 
 
 def test_a_cloud_of_somebody_else():
@@ -142,6 +171,7 @@ def test_as_a_process(probe, start_node, tmp_path):
     probe.wait(lambda: float(shown('showing').get('rate_hz', 0)) > 0, 'diagnostics')
     assert node.stop() == 0
     assert f'to open it: rerun {path}' in node.output
+    verify(path)
     rows = entities(path)
     assert rows[f'/{BYTES}/instances'] >= 3
     assert rows[f'/{IMAGE}'] >= 3
