@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -8,7 +7,6 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 pytest.importorskip('rerun', reason='rerun-sdk is not installed: python -m pip install rerun-sdk')
 
 import numpy as np
-import rerun as rr
 from geometry_msgs.msg import Point, Pose, Vector3
 from msfc_msgs.msg import CompressedFeature, Instance, InstanceArray
 from rerun.chunk import RrdReader
@@ -17,6 +15,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from msfc.mask_runs import pack_mask
+from msfc.visualization import class_colour
 from msfc_viewer import screen
 from msfc_viewer.recording import (
     BOXES,
@@ -31,6 +30,8 @@ from msfc_viewer.recording import (
 )
 from msfc_viewer.viewer_node import ViewerNode
 from ros_fixtures import camera_image, make_node
+
+COLOURS = 'AnnotationContext:context'
 
 
 def header(milliseconds=7250):
@@ -114,20 +115,27 @@ def test_everything_is_in_the_file(tmp_path):
     assert rows[f'/{LATENCY}'] == 1
 
 
-def test_what_no_mask_covers_keeps_its_colour():
-    logged = []
-    stream = SimpleNamespace(
-        set_time=lambda *_, **__: None, log=lambda entity, what, **_: logged.append(what)
-    )
+def test_colours_of_masks_are_told_once(tmp_path):
+    """Rerun loses them where they are told again; what no mask covers keeps its own colour."""
+    path = tmp_path / 'run.rrd'
     recording = Recording()
-    recording._streams.append(stream)
-    recording.instances(instances(), None, 0)
-    (context,) = [what for what in logged if isinstance(what, rr.AnnotationContext)]
-    (classes,) = context.context.as_arrow_array().to_pylist()
-    alpha = {
-        item['class_id']: item['class_description']['info']['color'] & 0xFF for item in classes
-    }
-    assert alpha == {0: 0, 4: 255}
+    recording.save(path)
+    message = instances()
+    recording.instances(message, None, 0)
+    message.instances[0].class_id = 5
+    recording.instances(message, None, 0)
+    recording.close()
+    (colours,) = [
+        batch.column(COLOURS).to_pylist()
+        for chunk in RrdReader(path).stream().to_chunks()
+        if COLOURS in (batch := chunk.to_record_batch()).schema.names
+    ]
+    ((classes,),) = colours
+    told = {item['class_id']: item['class_description']['info']['color'] for item in classes}
+    assert told[0] == 0
+    for label in (3, 5):
+        blue, green, red = class_colour(label)
+        assert told[label + 1] == int.from_bytes([red, green, blue, 255])
 
 
 def test_a_cloud_of_somebody_else():
