@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from msfc_msgs.msg import CompressedFeature, InstanceArray
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import Image
+from visualization_msgs.msg import MarkerArray
 
 from msfc_launch.programs import enclave_arguments
 from ros_fixtures import camera_image
@@ -332,3 +334,30 @@ def test_bringup(launch, probe, model_directory, tmp_path):
 
     assert running.interrupt() == 0
     assert running.log.count('process has finished cleanly') == 2
+
+
+@pytest.mark.skipif(
+    find_spec('rerun') is None,
+    reason='rerun-sdk is not installed: python -m pip install rerun-sdk',
+)
+def test_bringup_of_everything(launch, probe, tmp_path):
+    """A live camera with depth, both halves with the shipped model, objects in metres, viewer."""
+    params, record = tmp_path / 'mine.yaml', tmp_path / 'run.rrd'
+    params.write_text('/**:\n  ros__parameters:\n    show: none\n    threads: 1\n')
+    running = launch(
+        'bringup.launch.py',
+        camera='live',
+        use_depth='true',
+        viewer='rerun',
+        record=str(record),
+        params_file=str(params),
+    )
+    pixels = probe.listen(Image, 'semantic')
+    markers = probe.listen(MarkerArray, 'object_markers')
+    probe.wait(lambda: pixels and markers, 'classes of pixels and objects in metres', 300)
+    assert pixels[-1].encoding == 'mono8'
+    assert running.interrupt() == 0
+    assert running.log.count('process has finished cleanly') == 5
+    command = [sys.executable, '-m', 'rerun', 'rrd', 'verify', str(record)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -10,11 +10,15 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from visualization_msgs.msg import MarkerArray
 
 from msfc_cloud.camera import OUTPUTS as CLOUD_OUTPUTS
 from msfc_cloud.cloud_node import CloudNode
 from msfc_depth.depth_node import OUTPUTS as DEPTH_OUTPUTS
 from msfc_depth.depth_node import DepthNode
+from msfc_depth.output_messages import POINT
 from msfc_edge.edge_node import EdgeNode
 from msfc_sim.camera_node import CameraNode
 from msfc_sim.clip_player import ClipPlayer
@@ -36,6 +40,14 @@ NEEDS_RERUN = pytest.mark.skipif(
     find_spec('rerun') is None,
     reason='rerun-sdk is not installed: python -m pip install rerun-sdk',
 )
+
+SHOWN_BY = {
+    'Image': {Image, CameraInfo},
+    '3D': {MarkerArray, PointCloud2, CameraInfo},
+    'Plot': {DiagnosticArray},
+    'DiagnosticSummary': {DiagnosticArray},
+}
+"""Foxglove's panels, and which of the messages of these nodes each shows."""
 
 NOT_OURS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 
@@ -145,19 +157,40 @@ def test_viewer_asks_for_pictures_reliably():
 
 def test_layout_of_foxglove_has_topics_that_there_are():
     layout = json.loads((CONFIG.parent / 'foxglove' / 'msfc.json').read_text())
-    text = json.dumps(layout)
-    cameras = {'image_raw', 'camera_info', 'diagnostics'}
-    published = {*cameras, *CLOUD_OUTPUTS, *DEPTH_OUTPUTS}
-    topics = set(re.findall(r'"/(\w+)', text))
-    assert {'image_raw', 'overlay', 'object_markers', 'object_points', 'diagnostics'} <= topics
-    assert topics <= published
+    published = {
+        'image_raw': Image, 'camera_info': CameraInfo, 'diagnostics': DiagnosticArray,
+        **CLOUD_OUTPUTS, **DEPTH_OUTPUTS,
+    }  # fmt: skip
+    shown = {}
+    for name, panel in layout['configById'].items():
+        found = {topic: published[topic[1:]] for topic in topics_of(panel)}
+        assert found, name
+        assert set(found.values()) <= SHOWN_BY[name.partition('!')[0]], name
+        shown |= found
+    assert {'/image_raw', '/overlay', '/object_markers', '/object_points'} <= shown.keys()
     # Every panel has a place, and every place a panel.
     placed = re.findall(r'"(\w+!\w+)"', json.dumps(layout['layout']))
     assert sorted(placed) == sorted(layout['configById'])
-    for node, task in re.findall(r"name=='(\w+): (\w+)'", text):
+    assert_nodes_say_what_is_plotted(json.dumps(layout))
+    points = layout['configById']['3D!objects']['topics']['/object_points']
+    assert points['colorField'] in POINT.names
+
+
+def topics_of(panel):
+    """Return the topics that a panel of Foxglove shows."""
+    return {*re.findall(r'"(/\w+)', json.dumps(panel))}
+
+
+def assert_nodes_say_what_is_plotted(text):
+    """Check that there are nodes and values of the diagnostics with the plotted names."""
+    table = (ROOT / 'docs' / 'diagnostics.md').read_text()
+    paths = re.findall(r"name=='(\w+): (\w+)'}.values\[:\]{key=='(\w+)'}.value", text)
+    assert len(paths) == text.count('/diagnostics.status')
+    for node, task, key in paths:
         (named,) = [kind for kind in (EdgeNode, CloudNode, DepthNode) if kind_name(kind) == node]
         with make_node(named) as made:
             assert made._task == task
+        assert re.search(rf'^\| .*`{key}`', table, re.MULTILINE), key
 
 
 def kind_name(node_type):

@@ -249,6 +249,25 @@ def test_objects_have_ids_that_stay(node, probe, features):
     assert not any(item.track_id for item in found[-1].instances)
 
 
+def test_detections_have_the_ids_of_the_instances(node, probe, features):
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    found = probe.listen(InstanceArray, 'instances')
+    detections = probe.listen(vision.Detection2DArray, 'detections')
+    edge = probe.publisher(CompressedFeature, 'features')
+    for name in ('new_score', 'high_score', 'low_score'):
+        (result,) = node.set_parameters([Parameter(f'track.{name}', value=0.0)])
+        assert result.successful
+    probe.insist(edge, features, lambda: found and detections, 'instances and detections')
+    for k in range(3):
+        edge.publish(numbered(features, 1000 + k, 100 + k))
+        probe.wait(lambda k=k: detections[-1].header.stamp.sec == 100 + k, 'the next')
+    probe.wait(lambda: found[-1].header == detections[-1].header, 'its instances')
+    tracks = [str(item.track_id) for item in found[-1].instances]
+    assert tracks
+    assert '0' not in tracks
+    assert [item.id for item in detections[-1].detections] == tracks
+
+
 def test_switched_off_nothing_is_decoded(node, probe, features, status):
     found = probe.listen(InstanceArray, 'instances')
     edge = probe.publisher(CompressedFeature, 'features')

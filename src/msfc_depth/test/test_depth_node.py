@@ -123,6 +123,18 @@ def test_a_plate(probe, start, encoding):
     )
 
 
+def test_a_plate_for_who_takes_vision_msgs(probe, start):
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    start()
+    found = probe.listen(vision.Detection3DArray, 'detections_3d')
+    Robot(probe).located(depth_of(), instances_of())
+    probe.wait(lambda: found, 'detections')
+    assert found[-1].header == header_of()
+    (plate,) = found[-1].detections
+    assert (plate.id, plate.results[0].hypothesis.class_id) == ('12', 'mug')
+    assert plate.bbox.center.position.z == pytest.approx(0.5, abs=1e-3)
+
+
 def test_a_depth_image_of_another_size_than_the_camera_image(probe, start):
     start()
     cloud = Robot(probe).located(depth_of(), instances_of(size=(480, 640)))

@@ -46,6 +46,9 @@ JPEG_QUALITY = 80
 
 MOST_LABELS = 65535
 
+COLOURED = 1500
+"""Classes whose masks have the colour of their boxes: more than common data sets have."""
+
 
 def layout() -> rrb.Blueprint:
     """Return which views there are, and where."""
@@ -78,7 +81,6 @@ class Recording:
     def __init__(self, name: str | None = None) -> None:
         self._name = name or str(uuid.uuid4())
         self._streams: list[Any] = []
-        self._classes: dict[int, Any] = {}
 
     def save(self, path: Path) -> None:
         """Write it to a file; before the first entity.
@@ -169,7 +171,6 @@ class Recording:
         for item in reversed(message.instances):
             place = labels[item.y : item.y + item.height, item.x : item.x + item.width]
             place[mask_of(item)] = min(item.class_id + 1, MOST_LABELS)
-        self._describe(message)
         self._log(header, MASKS, rr.SegmentationImage(labels, opacity=0.5))
         self._log(
             header,
@@ -226,26 +227,21 @@ class Recording:
         self._streams.append(stream)
         # What a camera's optical frame is, so that up is up.
         stream.log(WORLD, rr.ViewCoordinates.RDF, static=True)
+        # Once and for all: a second one is lost, and the first with it (Rerun 0.41).
+        stream.log(IMAGE, _mask_colours(), static=True)
         return stream
-
-    def _describe(self, message: InstanceArray) -> None:
-        """Tell the names and colours of the classes as they come up."""
-        named = {item.class_id: item.class_name for item in message.instances}
-        new = {label: name for label, name in named.items() if label not in self._classes}
-        if not new:
-            return
-        for label, name in new.items():
-            self._classes[label] = rr.AnnotationInfo(
-                id=label + 1, label=name, color=_colour(label)
-            )
-        context = rr.AnnotationContext(list(self._classes.values()))
-        for stream in self._streams:
-            stream.log(IMAGE, context, static=True)
 
     def _log(self, header: Header, entity: str, what: Any) -> None:
         for stream in self._streams:
             stream.set_time(TIMELINE, timestamp=nanoseconds(header) * 1e-9)
             stream.log(entity, what)
+
+
+def _mask_colours() -> rr.AnnotationContext:
+    """Return the colours of a mask's pixels: each is the number of its class and 1, or 0."""
+    infos = [rr.AnnotationInfo(id=label + 1, color=_colour(label)) for label in range(COLOURED)]
+    # What has no colour of its own gets one, and 0 is what no mask covers.
+    return rr.AnnotationContext([rr.AnnotationInfo(id=0, color=(0, 0, 0, 0)), *infos])
 
 
 def _label(item: Any) -> str:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
@@ -12,6 +15,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from msfc.mask_runs import pack_mask
+from msfc.visualization import class_colour
 from msfc_viewer import screen
 from msfc_viewer.recording import (
     BOXES,
@@ -26,6 +30,8 @@ from msfc_viewer.recording import (
 )
 from msfc_viewer.viewer_node import ViewerNode
 from ros_fixtures import camera_image, make_node
+
+COLOURS = 'AnnotationContext:context'
 
 
 def header(milliseconds=7250):
@@ -77,6 +83,13 @@ def entities(path):
     return rows
 
 
+def verify(path):
+    """Have Rerun's own command check a recording that was closed."""
+    command = [sys.executable, '-m', 'rerun', 'rrd', 'verify', str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_everything_is_in_the_file(tmp_path):
     path = tmp_path / 'new' / 'run.rrd'
     recording = Recording()
@@ -93,12 +106,36 @@ def test_everything_is_in_the_file(tmp_path):
     recording.objects(MarkerArray())
     recording.points(cloud())
     recording.close()
+    verify(path)
     rows = entities(path)
     for name in (CAMERA, IMAGE, MASKS, BOXES, OBJECTS, POINTS, LATENCY):
         assert rows.get(f'/{name}'), name
     assert rows[f'/{BYTES}/instances'] == 2
     assert rows[f'/{BYTES}/features'] == 1
     assert rows[f'/{LATENCY}'] == 1
+
+
+def test_colours_of_masks_are_told_once(tmp_path):
+    """Rerun loses them where they are told again; what no mask covers keeps its own colour."""
+    path = tmp_path / 'run.rrd'
+    recording = Recording()
+    recording.save(path)
+    message = instances()
+    recording.instances(message, None, 0)
+    message.instances[0].class_id = 5
+    recording.instances(message, None, 0)
+    recording.close()
+    (colours,) = [
+        batch.column(COLOURS).to_pylist()
+        for chunk in RrdReader(path).stream().to_chunks()
+        if COLOURS in (batch := chunk.to_record_batch()).schema.names
+    ]
+    ((classes,),) = colours
+    told = {item['class_id']: item['class_description']['info']['color'] for item in classes}
+    assert told[0] == 0
+    for label in (3, 5):
+        blue, green, red = class_colour(label)
+        assert told[label + 1] == int.from_bytes([red, green, blue, 255])
 
 
 def test_a_cloud_of_somebody_else():
@@ -142,6 +179,7 @@ def test_as_a_process(probe, start_node, tmp_path):
     probe.wait(lambda: float(shown('showing').get('rate_hz', 0)) > 0, 'diagnostics')
     assert node.stop() == 0
     assert f'to open it: rerun {path}' in node.output
+    verify(path)
     rows = entities(path)
     assert rows[f'/{BYTES}/instances'] >= 3
     assert rows[f'/{IMAGE}'] >= 3
