@@ -76,10 +76,10 @@ class Launch:
             assert time.monotonic() < end, f'waited in vain for {what}:\n{self.log}'
             time.sleep(0.05)
 
-    def interrupt(self):
+    def interrupt(self, timeout=30.0):
         """Send it what Ctrl-C sends; return the exit status."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(timeout)
 
 
 @pytest.fixture
@@ -354,9 +354,9 @@ def test_bringup_of_everything(launch, probe, tmp_path):
     )
     pixels = probe.listen(Image, 'semantic')
     markers = probe.listen(MarkerArray, 'object_markers')
-    probe.wait(lambda: pixels and markers, 'classes of pixels and objects in metres', 300)
+    probe.wait(lambda: pixels and markers, 'classes of pixels and objects in metres', 240)
     assert pixels[-1].encoding == 'mono8'
-    assert running.interrupt() == 0
+    assert running.interrupt(60.0) == 0
     assert running.log.count('process has finished cleanly') == 5
     command = [sys.executable, '-m', 'rerun', 'rrd', 'verify', str(record)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
