@@ -70,7 +70,10 @@ def test_arguments_that_do_not_go(arguments, words):
 
 @pytest.mark.parametrize(
     ('arguments', 'words'),
-    [((), '3 GB left, and .venv needs 8 GB'), (('--edge',), '0 GB left, and .venv-edge needs 1 GB')],
+    [
+        ((), '3 GB left, and .venv needs 8 GB'),
+        (('--edge',), '0 GB left, and .venv-edge needs 1 GB'),
+    ],
     ids=['all', 'edge'],
 )
 def test_a_full_disk_is_told_before_anything_is_installed(tmp_path, arguments, words):
