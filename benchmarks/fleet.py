@@ -10,9 +10,11 @@ Measured in one run, on this machine, with a service that is started for it:
    msfc.serving.capacity makes of 1 and 2.
 
 At the end, the model says what a fleet of --fleet robots at --rate Hz needs. Robots are threads of
-this process, which send the shipped clip's packets over HTTP as a gateway does; no ROS.
+this process, which send the shipped clip's packets over HTTP as a gateway does; no ROS. They and
+the proxy take part of the cores: with more replicas than cores left for them, the measured rates
+fall short of the model's.
 
-    python benchmarks/fleet.py --json fleet.json
+    python benchmarks/fleet.py --json fleet.json --markdown fleet.md
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +40,7 @@ from rich.table import Table
 
 import harness
 from msfc.model_file import load_model
+from msfc.output import check_output_file
 from msfc.pipeline.cloud import CloudPipeline
 from msfc.pipeline.torch_network import edge_pipeline
 from msfc.serving.capacity import Replica, fit_replica, predict, replicas_for
@@ -48,7 +52,10 @@ from msfc.wire.packet import FeaturePacket
 from msfc.zoo import DEFAULT_MODEL
 
 WARM_UP = 2.0
-"""Seconds before a measurement in which robots send as well."""
+"""Seconds at least before a measurement in which robots send as well."""
+
+ROUNDS, WARM_ROUNDS = 5, 2
+"""Times that an answer takes by the model: so long is measured at least, and waited before."""
 
 LATE = 120.0
 """Seconds that an answer is waited for: what is measured is how long it takes."""
@@ -127,7 +134,8 @@ def measure_proxy(url: str, seconds: float, at_once: int) -> float:
 
 
 def play(
-    remote: RemotePipeline, packets: list[FeaturePacket], robots: int, rate: float, seconds: float
+    remote: RemotePipeline, packets: list[FeaturePacket], robots: int, rate: float,
+    seconds: float, warm_up: float,
 ) -> dict[str, Any]:
     """Let robots send for a while; return what became of their frames.
 
@@ -135,7 +143,7 @@ def play(
     as the answer before has come; frames between are replaced.
     """
     start = time.monotonic() + 0.5
-    begin, end = start + WARM_UP, start + WARM_UP + seconds
+    begin, end = start + warm_up, start + warm_up + seconds
     found = [Robot() for _ in range(robots)]
 
     def run(index: int) -> None:
@@ -178,6 +186,7 @@ def summarise(robots: list[Robot], rate: float, seconds: float) -> dict[str, Any
             lost[reason] = lost.get(reason, 0) + number
     return {
         'robots': len(robots),
+        'seconds': seconds,
         'offered_hz': len(robots) * rate,
         'answered_hz': len(ages) / seconds,
         'least_hz': min(len(robot.ages) for robot in robots) / seconds,
@@ -188,11 +197,37 @@ def summarise(robots: list[Robot], rate: float, seconds: float) -> dict[str, Any
     }
 
 
-@contextmanager
-def service(options: argparse.Namespace) -> Iterator[ServeSettings]:
-    """Run a service with one replica on this machine, or on the cluster of ``--ray-address``."""
-    from msfc.serving.application import start, stop
+class Service:
+    """A service that runs.
 
+    Args:
+        settings: of it.
+
+    Attributes:
+        address: that it answers at.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._deployed = 0.0
+        self.address = f'http://127.0.0.1:{settings.port}'
+
+    def scale(self, replicas: int) -> None:
+        """Start it with so many replicas, or give it so many; return when all are there."""
+        from msfc.serving.application import start
+
+        self._deployed = start(replace(self._settings, replicas=replicas))
+
+    def stop(self) -> None:
+        """End it, and the cluster if it was started here."""
+        from msfc.serving.application import stop
+
+        stop(self._deployed)
+
+
+@contextmanager
+def service(options: argparse.Namespace) -> Iterator[Service]:
+    """Run a service with one replica on this machine, or on the cluster of ``--ray-address``."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = options.port or free.getsockname()[1]
@@ -202,27 +237,30 @@ def service(options: argparse.Namespace) -> Iterator[ServeSettings]:
         max_ongoing=max(options.batches), max_queued=100_000, patience=LATE, port=port,
         ray_address=options.ray_address,
     )
-    deployed = start(settings)
+    running = Service(settings)
+    running.scale(1)
     try:
-        yield settings
+        yield running
     finally:
-        stop(deployed)
+        running.stop()
 
 
 def measure_fleet(
-    options: argparse.Namespace, settings: ServeSettings, packets: list[FeaturePacket],
+    options: argparse.Namespace, running: Service, packets: list[FeaturePacket],
     remote: RemotePipeline, replica: Replica, overhead: float, console: Console,
 ) -> list[dict[str, Any]]:
     """Let fleets play with each number of replicas; return figures and predictions."""
-    from msfc.serving.application import start
-
     results = []
     for replicas in options.replicas:
-        start(replace(settings, replicas=replicas))
+        running.scale(replicas)
         for robots in options.robots:
-            console.print(f'{robots} robots, {replicas} replicas')
-            found = play(remote, packets, robots, options.rate, options.seconds)
             expected = predict(robots, options.rate, replicas, replica, overhead)
+            seconds = max(options.seconds, ROUNDS * expected.age)
+            warm_up = max(WARM_UP, WARM_ROUNDS * expected.age)
+            console.print(
+                f'{robots} robots, {replicas} replicas: {warm_up + seconds:.0f} s'
+            )
+            found = play(remote, packets, robots, options.rate, seconds, warm_up)
             results.append({'replicas': replicas, **found, 'model': asdict(expected)})
     return results
 
@@ -271,6 +309,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         ValueError: if model or clip cannot be read, or Ray does not start.
     """
+    if options.markdown:
+        check_output_file(options.markdown)
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
@@ -281,13 +321,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     batches = measure_batches(local, packets, options)
     replica = fit_replica(batches)
     try:
-        with service(options) as settings:
-            address = f'http://127.0.0.1:{settings.port}'
-            remote = RemotePipeline(model, address=address, timeout=LATE)
+        with service(options) as running:
+            remote = RemotePipeline(model, address=running.address, timeout=LATE)
             overhead = measure_overhead(local, remote, packets, options.repeats)
-            proxy = measure_proxy(address, options.seconds / 2, max(options.batches))
+            proxy = measure_proxy(running.address, options.seconds / 2, max(options.batches))
             fleets = measure_fleet(
-                options, settings, packets, remote, replica, overhead['outside_decoding_s'],
+                options, running, packets, remote, replica, overhead['outside_decoding_s'],
                 console,
             )
     except RuntimeError as error:
@@ -312,7 +351,48 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         },
     }
     show(figures, console)
+    if options.markdown:
+        options.markdown.write_text(page(figures), encoding='utf-8')
     return figures
+
+
+def page(figures: dict[str, Any]) -> str:
+    """Return the figures as the tables of docs/fleet.md."""
+    replica = Replica(**figures['replica'])
+    overhead, need = figures['overhead'], figures['need']
+    lines = [
+        f'Model {figures["model"]}, {figures["device"]}, {figures["threads"]} threads a replica, '
+        f'{figures["cores"]} cores, torch {figures["torch"]}.',
+        '', '| batch | ms | the line, ms | requests a second |', '|---:|---:|---:|---:|',
+    ]
+    for size, seconds in figures['batches'].items():
+        lines.append(
+            f'| {size} | {seconds * 1e3:.0f} | {replica.seconds(int(size)) * 1e3:.0f} | '
+            f'{int(size) / seconds:.1f} |'
+        )
+    lines += [
+        '', f'One camera: {overhead["local_s"] * 1e3:.0f} ms in this process, '
+        f'{overhead["ray_s"] * 1e3:.0f} ms through the service, of which '
+        f'{overhead["outside_decoding_s"] * 1e3:.1f} ms are not decoding. The proxy answers '
+        f'{figures["proxy_hz"]:.0f} empty requests a second.', '',
+        '| robots | replicas | frames a second, offered | answered | model | age, s | model | '
+        'p95, s | lost |', '|---:|---:|---:|---:|---:|---:|---:|---:|---:|',
+    ]
+    for row in figures['fleets']:
+        age, late = (
+            '' if row[name] is None else f'{row[name]:.2f}'
+            for name in ('age_mean_s', 'age_p95_s')
+        )
+        lines.append(
+            f'| {row["robots"]} | {row["replicas"]} | {row["offered_hz"]:.0f} | '
+            f'{row["answered_hz"]:.1f} | {row["model"]["answered"]:.1f} | {age} | '
+            f'{row["model"]["age"]:.2f} | {late} | {sum(row["lost"].values())} |'
+        )
+    lines += [
+        '', f'{need["robots"]:,} robots at {need["rate_hz"]:g} Hz: {need["replicas"]:,} such '
+        f'replicas, each busy 70 % of the time, and {need["proxies"]} proxies.', '',
+    ]
+    return '\n'.join(lines)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -324,13 +404,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--replicas', default=[1, 2], help='default 1 2', **numbers)
     parser.add_argument('--batches', default=[1, 2, 4, 8, 16], help='sizes to measure', **numbers)
     parser.add_argument('--rate', type=float, default=5.0, help='Hz of a robot (default 5)')
-    parser.add_argument('--seconds', type=float, default=20.0, help='of each setting (default 20)')
+    parser.add_argument(
+        '--seconds', type=float, default=20.0, help='of each setting at least (default 20)'
+    )
     parser.add_argument('--repeats', type=int, default=20, help='of each batch (default 20)')
     parser.add_argument('--frames', type=int, default=30, help='of the clip (default 30)')
     parser.add_argument('--fleet', type=int, default=1000, help='robots to plan for')
     parser.add_argument('--cpus', type=float, default=1.0, help='of each replica (default 1)')
     parser.add_argument('--gpus', type=float, default=0.0, help='of each replica (default 0)')
     parser.add_argument('--ray-address', default='', help='of a cluster that is there')
+    parser.add_argument('--markdown', type=Path, help='write the tables of docs/fleet.md here')
     parser.add_argument('--port', type=int, default=0, help='of the service; a free one if 0')
     return parser.parse_args(arguments)
 

@@ -107,9 +107,27 @@ def test_summary_of_a_fleet():
     assert fleet.summarise([fleet.Robot()], 5.0, 1.0)['age_p95_s'] is None
 
 
-def test_robots_of_a_fleet_send_their_newest_frame(monkeypatch):
+def test_page_of_a_fleet():
     fleet = load('fleet')
-    monkeypatch.setattr(fleet, 'WARM_UP', 0.0)
+    row = {
+        'robots': 8, 'replicas': 2, 'offered_hz': 40.0, 'answered_hz': 31.26, 'age_mean_s': 0.5,
+        'age_p95_s': None, 'lost': {'engine_busy': 3}, 'model': {'answered': 33.0, 'age': 0.4},
+    }
+    page = fleet.page({
+        'model': 'f00', 'device': 'cpu', 'threads': 1, 'cores': 2, 'torch': '2', 'fleets': [row],
+        'replica': {'fixed': 0.01, 'each': 0.05, 'max_batch': 4}, 'proxy_hz': 900.4,
+        'batches': {1: 0.06, 4: 0.2},
+        'overhead': {'local_s': 0.06, 'ray_s': 0.066, 'outside_decoding_s': 0.0051},
+        'need': {'robots': 1000, 'rate_hz': 5.0, 'replicas': 358, 'proxies': 8},
+    })
+    assert '| 4 | 200 | 210 | 20.0 |' in page
+    assert '| 8 | 2 | 40 | 31.3 | 33.0 | 0.50 | 0.40 |  | 3 |' in page
+    assert '66 ms through the service, of which 5.1 ms are not decoding' in page
+    assert '1,000 robots at 5 Hz: 358 such replicas' in page
+
+
+def test_robots_of_a_fleet_send_their_newest_frame():
+    fleet = load('fleet')
     asked, lock = [], threading.Lock()
 
     class Remote:
@@ -118,7 +136,7 @@ def test_robots_of_a_fleet_send_their_newest_frame(monkeypatch):
                 asked.append(packet)
             time.sleep(0.25)
 
-    found = fleet.play(Remote(), list(range(1000)), 2, 20.0, 2.0)
+    found = fleet.play(Remote(), list(range(1000)), 2, 20.0, 2.0, 0.0)
     assert found['offered_hz'] == 40
     # Each waits for its answer before the next frame, which is the newest then.
     assert 0 < len(asked) <= 2 * 10

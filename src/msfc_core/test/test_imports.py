@@ -23,7 +23,8 @@ MAY_IMPORT_DYNAMICALLY = {
 }
 
 OPTIONAL_MODULES = (
-    'detectron2', 'fvcore', 'mujoco', 'onnx', 'onnxruntime', 'openvino', 'ray', 'starlette',
+    'detectron2', 'fvcore', 'mujoco', 'onnx', 'onnxruntime', 'openvino', 'pyarrow', 'ray',
+    'starlette',
 )  # fmt: skip
 
 SCRIPT = """

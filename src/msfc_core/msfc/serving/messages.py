@@ -141,7 +141,7 @@ def answer_bytes(result: CloudResult) -> bytes:
     found = result.instances
     masks = found.masks.numpy()
     times = [result.durations[name] for name in STAGES if name in result.durations]
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         'boxes': found.boxes.numpy().astype(np.float32),
         'scores': found.scores.numpy().astype(np.float32),
         'labels': found.labels.numpy().astype(np.int64),
