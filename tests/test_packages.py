@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from graphlib import TopologicalSorter
@@ -175,11 +176,16 @@ def test_all_have_one_version():
         for name, folder in FOLDERS.items()
     }
     for name, folder in FOLDERS.items():
-        setup = folder / 'setup.py'
-        if setup.is_file() and not (folder / 'pyproject.toml').is_file():
-            versions[f'{name}, setup.py'] = re.search(r"version='(.+)'", setup.read_text())[1]
+        if (folder / 'setup.py').is_file() and not (folder / 'pyproject.toml').is_file():
+            told = subprocess.run(
+                [sys.executable, 'setup.py', '--version'],
+                cwd=folder, capture_output=True, text=True, check=True,
+            )
+            versions[f'{name}, setup.py'] = told.stdout.split()[-1]
     code = (FOLDERS['msfc_core'] / 'msfc' / '__init__.py').read_text()
     versions['msfc.__version__'] = re.search(r"^__version__ = '(.+)'", code, re.MULTILINE)[1]
     citation = (ROOT / 'CITATION.cff').read_text()
     versions['CITATION.cff'] = re.search(r'^version: (.+)$', citation, re.MULTILINE)[1]
-    assert set(versions.values()) == {'0.1.0'}, versions
+    assert len(set(versions.values())) == 1, versions
+    changes = (ROOT / 'CHANGELOG.md').read_text()
+    assert f"## [{versions['msfc_core']}] - " in changes

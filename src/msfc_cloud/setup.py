@@ -1,10 +1,12 @@
+from xml.etree import ElementTree
+
 from setuptools import setup
 
 NAME = 'msfc_cloud'
 
 setup(
     name=NAME,
-    version='0.1.0',
+    version=ElementTree.parse('package.xml').findtext('version'),
     description='The cloud-side node of MSFC: compressed features in, instances out',
     license='Apache-2.0',
     maintainer='The MSFC developers',

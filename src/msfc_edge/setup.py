@@ -1,10 +1,12 @@
+from xml.etree import ElementTree
+
 from setuptools import setup
 
 NAME = 'msfc_edge'
 
 setup(
     name=NAME,
-    version='0.1.0',
+    version=ElementTree.parse('package.xml').findtext('version'),
     description='The camera-side node of MSFC: images in, compressed features out',
     license='Apache-2.0',
     maintainer='The MSFC developers',

@@ -1,10 +1,12 @@
+from xml.etree import ElementTree
+
 from setuptools import setup
 
 NAME = 'msfc_ros'
 
 setup(
     name=NAME,
-    version='0.1.0',
+    version=ElementTree.parse('package.xml').findtext('version'),
     description='What the nodes of MSFC share',
     license='Apache-2.0',
     maintainer='The MSFC developers',

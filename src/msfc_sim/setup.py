@@ -1,4 +1,5 @@
 from pathlib import Path
+from xml.etree import ElementTree
 
 from setuptools import setup
 
@@ -10,7 +11,7 @@ CLIPS = sorted(path.name for path in (HERE / 'clips').iterdir() if path.is_dir()
 
 setup(
     name=NAME,
-    version='0.1.0',
+    version=ElementTree.parse('package.xml').findtext('version'),
     description='A simulated robot camera over a tabletop',
     license='Apache-2.0',
     maintainer='The MSFC developers',
