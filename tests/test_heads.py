@@ -9,7 +9,12 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 from msfc_msgs.msg import CompressedFeature, InstanceArray, LabelInfo
 from sensor_msgs.msg import Image
 
-from head_models import KEYPOINTS, SURFACES, write_model_with_heads
+from head_models import (
+    KEYPOINTS,
+    SURFACES,
+    write_detectron2_with_heads,
+    write_model_with_heads,
+)
 from http_engine import HttpEngine
 from msfc.heads.head_file import load_heads
 from msfc.pipeline.cloud import CloudPipeline
@@ -22,10 +27,13 @@ from ros_fixtures import camera_image
 THRESHOLD = 0.05
 
 
-@pytest.fixture(scope='module')
-def written(tmp_path_factory):
+@pytest.fixture(scope='module', params=['torchvision', 'detectron2'])
+def written(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp('models') / 'model'
-    return directory, write_model_with_heads(directory)
+    if request.param == 'torchvision':
+        return directory, write_model_with_heads(directory)
+    pytest.importorskip('detectron2', reason='needs Detectron2: scripts/setup.sh --detectron2')
+    return directory, write_detectron2_with_heads(directory)
 
 
 @pytest.fixture(params=['local', 'ray'])
@@ -66,8 +74,11 @@ def test_heads_answer_those_who_listen(probe, start_node, written, engine):
     assert len(received) == len(kept) > 0
     torch.testing.assert_close(received.keypoints, kept.keypoints)
     probe.wait(lambda: label_info and meaning, 'the meaning of the labels')
-    assert list(label_info[-1].keypoint_names) == list(KEYPOINTS)
-    assert [one.class_name for one in meaning[-1].classes] == list(SURFACES)
+    keypoints, surfaces = model.detector.keypoint_names, pipeline.heads['semantic'].class_names
+    if model.detector.config()['type'] == 'torchvision':
+        assert (keypoints, surfaces) == (KEYPOINTS, SURFACES)
+    assert list(label_info[-1].keypoint_names) == list(keypoints)
+    assert [one.class_name for one in meaning[-1].classes] == list(surfaces)
     assert meaning[-1].model == model.fingerprint
     # Nobody listens to it so far, and nothing of it is computed.
     probe.wait(lambda: values('decoding').get('infer_ms'), 'diagnostics')

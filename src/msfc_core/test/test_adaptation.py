@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
 from detector_models import MODELS, make_images
+from head_models import keypoint_detector
 from hostile import small_learned_codec
 from image_bags import write_image_bag
 from msfc.bags.images import extract_images
@@ -80,6 +81,17 @@ def test_detections_become_a_data_set(folder: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*.json')}
     write_detections(detector, [], tmp_path)  # is there
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*.json')} == before
+
+
+def test_detections_without_masks_have_their_boxes_for_masks(folder: Path, tmp_path: Path) -> None:
+    detector = keypoint_detector(masks=False)
+    MODELS['torchvision'].prefer_class(detector, 2)
+    write_detections(detector, find_pictures(folder / 'pictures'), tmp_path)
+    targets = CocoDataset(tmp_path, 'val')[0].targets
+    assert len(targets.boxes) > 0
+    for mask, (left, top, right, bottom) in zip(targets.masks, targets.boxes, strict=True):
+        area = float((right - left) * (bottom - top))
+        assert area <= mask.sum() <= area + 2 * (sum(mask.shape)) + 4
 
 
 def test_both_halves_are_adapted_and_measured(folder: Path, tmp_path: Path) -> None:

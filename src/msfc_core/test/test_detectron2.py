@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,58 +92,6 @@ def test_zoo_configurations(name, channels, classes):
     assert len(detector.class_names) == classes
     assert 'person' in detector.class_names
     assert detector.config()['type'] == 'detectron2'
-
-
-PANOPTIC = 'COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml'
-KEYPOINT = 'COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml'
-
-
-def test_panoptic_fpn_has_its_semantic_branch():
-    torch.manual_seed(7)
-    overrides = {**KIT.overrides, 'MODEL.SEM_SEG_HEAD.CONVS_DIM': 32}
-    detector = Detectron2Detector.from_file(
-        PANOPTIC, class_names=CLASS_NAMES, overrides=overrides
-    ).eval()
-    rebuilt = build_detector(json.loads(json.dumps(detector.config()))).eval()
-    rebuilt.load_state_dict(detector.state_dict())
-    head = rebuilt.heads()['semantic']
-    assert (len(head.class_names), head.class_names[0]) == (54, 'things')
-    images = make_images([(97, 151), (140, 101)])
-    with torch.inference_mode():
-        batch = rebuilt.preprocess(images)
-        pyramid = rebuilt.extract(batch)
-        found = rebuilt.infer(pyramid, batch.sizes)
-        classes = head.infer(pyramid, batch.sizes)
-        expected = detector.model([KIT._input(image) for image in images])
-    for instances, pixels, theirs in zip(found, classes, expected, strict=True):
-        assert torch.equal(instances.boxes, theirs['instances'].pred_boxes.tensor)
-        assert torch.equal(pixels, theirs['sem_seg'].argmax(0).to(torch.uint8))
-    losses = detector.train().losses(images, make_targets([(97, 151), (140, 101)]))
-    assert 'loss_sem_seg' not in losses
-
-
-def test_keypoint_rcnn_has_keypoints_and_no_masks():
-    torch.manual_seed(7)
-    overrides = {
-        **{k: v for k, v in KIT.overrides.items() if 'MASK' not in k},
-        'MODEL.ROI_HEADS.NUM_CLASSES': 1, 'MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS': [16],
-    }
-    detector = Detectron2Detector.from_file(KEYPOINT, overrides=overrides).eval()
-    assert detector.keypoint_names[:2] == ('nose', 'left_eye')
-    images = make_images([(97, 151)])
-    with torch.inference_mode():
-        batch = detector.preprocess(images)
-        pyramid = detector.extract(batch)
-        (instances,) = detector.infer(pyramid, batch.sizes)
-        expected = detector.model([KIT._input(image) for image in images])[0]['instances']
-        masks = detector.mask_outputs(pyramid, [instances.boxes], [instances.labels], batch.sizes)
-    assert len(instances) > 0
-    assert torch.equal(instances.keypoints, expected.pred_keypoints)
-    assert instances.masks.shape == (len(instances), 97, 151)
-    assert not instances.masks.any()
-    assert masks.shape == (len(instances), 0, 0)
-    targets = [replace(one, labels=one.labels * 0) for one in make_targets([(97, 151)])]
-    assert 'loss_keypoint' not in detector.train().losses(images, targets)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from msfc.pipeline.torch_network import image_to_tensor
 from msfc.progress import StageProgress, no_progress, progress_of_stage, progress_of_training
 from msfc.training.experiment import Experiment, Step
 from msfc.training.trainer import Trainer
+from msfc.types import Instances
 
 PARTS = {'both': 'codec', 'encoder': 'encoder'}
 """What may be adapted, and what a training step calls it."""
@@ -162,7 +163,18 @@ def _detect(detector: SplitDetector, path: Path, number: int) -> _Row:
         'height': picture.shape[0], 'width': picture.shape[1],
     }
     ids = range(1, len(detector.class_names) + 1)
-    return entry, to_coco_results(number, found.above(SURE), ids)
+    return entry, to_coco_results(number, _with_masks(found.above(SURE)), ids)
+
+
+def _with_masks(found: Instances) -> Instances:
+    """Fill the boxes of what has no mask: annotations need one, and some detectors make none."""
+    masks = found.masks.clone()
+    for mask, box in zip(masks, found.boxes, strict=True):
+        if not mask.any():
+            left, top = (int(value) for value in box[:2].floor())
+            right, bottom = (int(value) for value in box[2:].ceil())
+            mask[top:bottom, left:right] = True
+    return replace(found, masks=masks)
 
 
 def _annotations(rows: Sequence[_Row], class_names: Sequence[str]) -> dict[str, Any]:
