@@ -1,7 +1,7 @@
 """Many bags of compressed features to a folder of bags of instances.
 
-An interrupted run is resumed: bags that are complete lie in a folder beside the output, named as it
-with ``.partial`` behind, and stay as they are.
+An interrupted run is resumed: bags that are complete lie in a folder beside the output, named
+as it with ``.partial`` behind, and stay as they are.
 """
 
 from __future__ import annotations
