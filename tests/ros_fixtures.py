@@ -61,10 +61,13 @@ def ros(ros_environment):
     import rclpy
 
     from msfc_ros.fast_dds import use_profile
+    from msfc_ros.queues import queues_released
 
     use_profile()
     rclpy.init()
-    yield rclpy
+    # Tests kill nodes to which this process sends.
+    with queues_released(int(ros_environment['ROS_DOMAIN_ID'])):
+        yield rclpy
     rclpy.try_shutdown()
 
 

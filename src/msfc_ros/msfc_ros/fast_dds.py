@@ -1,4 +1,4 @@
-"""Profiles of Fast DDS: being found soon, and images that fit into shared memory."""
+"""Profiles of Fast DDS: being found soon, images that fit into shared memory, unspoilt ports."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ PROFILE = Path(__file__).with_name('fast_dds.xml')
 
 IMAGES_PROFILE = Path(__file__).with_name('fast_dds_images.xml')
 """The same, with shared memory for several images, not for half of one."""
+
+NODE_PROFILE = Path(__file__).with_name('fast_dds_node.xml')
+"""As :data:`PROFILE`, for a participant whose number is in :data:`PARTICIPANT`."""
+
+NODE_IMAGES_PROFILE = Path(__file__).with_name('fast_dds_node_images.xml')
+"""As :data:`IMAGES_PROFILE`, for such a participant."""
+
+PARTICIPANT = 'MSFC_PARTICIPANT_ID'
+"""Variable with the number of this process's participant, from which its ports follow."""
+
+PROFILES = {False: (PROFILE, NODE_PROFILE), True: (IMAGES_PROFILE, NODE_IMAGES_PROFILE)}
+"""Profiles by whether images are sent; without and with a number of the participant."""
 
 SHARED_MEMORY = Path('/dev/shm')
 """Where Fast DDS makes its segments."""
@@ -31,7 +43,7 @@ OWN_FILES = ('DEFAULT_FASTRTPS_PROFILES.xml', 'DEFAULT_FASTDDS_PROFILES.xml')
 """Files by which a user does so, in the working directory."""
 
 
-def use_profile(sends_images: bool = False) -> None:
+def use_profile(sends_images: bool = False, participant: int | None = None) -> None:
     """Let Fast DDS use a profile of this package, unless a user's own settings are there.
 
     A new node announces itself a few times in its first half second. If those are lost, or come
@@ -42,14 +54,18 @@ def use_profile(sends_images: bool = False) -> None:
 
     Args:
         sends_images: whether this process is a camera, or draws pictures.
+        participant: number of the process's one participant, see :mod:`msfc_ros.participants`;
+            by default the first that is free.
     """
-    profiles = {str(PROFILE), str(IMAGES_PROFILE)}
     # A process that started this one may have chosen already.
+    profiles = {str(profile) for pair in PROFILES.values() for profile in pair}
     own = any(os.environ.get(name, '') not in ('', *profiles) for name in OWN_CHOICES)
     if own or any(map(os.path.exists, OWN_FILES)):
         return
     images = sends_images and not os.environ.get(OWN_TRANSPORTS) and _has_room()
-    chosen = IMAGES_PROFILE if images else PROFILE
+    chosen = PROFILES[images][participant is not None]
+    if participant is not None:
+        os.environ[PARTICIPANT] = str(participant)
     os.environ.update(dict.fromkeys(VARIABLES, str(chosen)))
 
 

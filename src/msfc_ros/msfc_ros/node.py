@@ -38,6 +38,7 @@ from msfc_ros.diagnostics import (
 from msfc_ros.fast_dds import use_profile
 from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
+from msfc_ros.participants import held_participant
 from msfc_ros.qos import LossCounter, Subscription, create_publisher
 from msfc_ros.security import check_security
 from msfc_ros.signals import StopSignals
@@ -445,28 +446,34 @@ def run(
     stop = threading.Event()
     # Not rclpy's handlers: they shut the context down, and nothing could be said on the way out.
     StopSignals((signal.SIGINT, signal.SIGTERM), lambda number: stop.set())
-    try:
-        check_security()
-        use_profile(sends_images)
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except (ValueError, RCLError) as error:
-        get_logger('msfc').fatal(f'cannot start: {error}')
-        return 1
-    try:
+    with held_participant() as participant:
         try:
-            node = make_node()
-        except (ValueError, ParameterException, RCLError) as error:
+            check_security()
+            use_profile(sends_images, participant)
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except (ValueError, RCLError) as error:
             get_logger('msfc').fatal(f'cannot start: {error}')
             return 1
         try:
-            return spin(node, stop)
+            return _run(make_node, stop)
         finally:
-            node.destroy_node()
+            rclpy.try_shutdown()
+            # At its end Python looks for cycles among all of torch's objects: seconds on a busy
+            # machine, and ros2 launch grants five for everything.
+            gc.freeze()
+
+
+def _run(make_node: Callable[[], ManagedNode], stop: threading.Event) -> int:
+    """Create a node and spin it; return the exit status."""
+    try:
+        node = make_node()
+    except (ValueError, ParameterException, RCLError) as error:
+        get_logger('msfc').fatal(f'cannot start: {error}')
+        return 1
+    try:
+        return spin(node, stop)
     finally:
-        rclpy.try_shutdown()
-        # At its end Python looks for cycles among all of torch's objects: seconds on a busy
-        # machine, and ros2 launch grants five for everything.
-        gc.freeze()
+        node.destroy_node()
 
 
 def spin(node: ManagedNode, stop: threading.Event) -> int:

@@ -13,6 +13,7 @@ from rclpy.exceptions import NameValidationException
 from rclpy.signals import SignalHandlerOptions
 
 from msfc_ros.fast_dds import use_profile
+from msfc_ros.participants import held_participant
 from msfc_ros.security import check_security
 from msfc_ros.signals import StopSignals
 
@@ -29,9 +30,10 @@ def tool_context() -> Iterator[threading.Event]:
     stop = threading.Event()
     signals = StopSignals((signal.SIGINT, signal.SIGTERM), lambda number: stop.set())
     try:
-        use_profile()
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        yield stop
+        with held_participant() as participant:
+            use_profile(participant=participant)
+            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+            yield stop
     except (RCLError, NameValidationException) as error:
         raise ValueError(f'ROS 2 refuses this: {error}') from error
     finally:

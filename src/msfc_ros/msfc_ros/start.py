@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from msfc.missing import missing_modules_told
+from msfc_ros.queues import domain_of_environment, release_queues
 
 WAITING = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
 """Variables by which a user says how OpenMP's threads wait."""
@@ -109,6 +110,9 @@ def start(
     # Until the node handles it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     wait_briefly()
+    # Before the imports: the one whose place this node takes may have been killed just now.
+    if (domain := domain_of_environment()) is not None:
+        release_queues(domain)
     with missing_modules_told(), collector_paused():
         if uses_torch:
             import_torchvision()

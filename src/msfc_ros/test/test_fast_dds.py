@@ -9,9 +9,12 @@ pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 from msfc_ros import fast_dds
 from msfc_ros.fast_dds import (
     IMAGES_PROFILE,
+    NODE_IMAGES_PROFILE,
+    NODE_PROFILE,
     OWN_CHOICES,
     OWN_FILES,
     OWN_TRANSPORTS,
+    PARTICIPANT,
     PROFILE,
     VARIABLES,
     use_profile,
@@ -65,6 +68,27 @@ def test_camera_has_room_for_images(bare, tmp_path):
     assert choices() == dict.fromkeys(VARIABLES, str(PROFILE))
 
 
+def test_participant_with_a_number(bare):
+    use_profile(participant=7)
+    assert choices() == dict.fromkeys(VARIABLES, str(NODE_PROFILE))
+    assert os.environ[PARTICIPANT] == '7'
+    use_profile(sends_images=True, participant=8)
+    assert choices() == dict.fromkeys(VARIABLES, str(NODE_IMAGES_PROFILE))
+    assert os.environ[PARTICIPANT] == '8'
+    # What is started from there takes its own.
+    use_profile()
+    assert choices() == dict.fromkeys(VARIABLES, str(PROFILE))
+
+
+@pytest.mark.parametrize(
+    ('profile', 'node_profile'), [(PROFILE, NODE_PROFILE), (IMAGES_PROFILE, NODE_IMAGES_PROFILE)]
+)
+def test_profiles_differ_by_the_number_alone(profile, node_profile):
+    number = f'      <participantID>${{{PARTICIPANT}}}</participantID>\n'
+    assert node_profile.read_text().replace(number, '') == profile.read_text()
+    assert number in node_profile.read_text()
+
+
 @pytest.mark.parametrize('folder', ['small', 'missing'])
 def test_camera_without_room_for_images(bare, tmp_path, folder):
     if folder == 'small':
@@ -75,11 +99,14 @@ def test_camera_without_room_for_images(bare, tmp_path, folder):
     assert choices() == dict.fromkeys(VARIABLES, str(PROFILE))
 
 
-@pytest.mark.parametrize('profile', [PROFILE, IMAGES_PROFILE], ids=['node', 'camera'])
+@pytest.mark.parametrize(
+    'profile', [PROFILE, IMAGES_PROFILE, NODE_PROFILE, NODE_IMAGES_PROFILE], ids=lambda p: p.stem
+)
 @pytest.mark.parametrize('text', ['as it is', 'broken'])
 def test_fast_dds_reads_the_profile(bare, tmp_path, text, profile):
     for name in VARIABLES:
         bare.setenv(name, str(profile))
+    bare.setenv(PARTICIPANT, '31')
     if text == 'broken':
         broken = tmp_path / 'broken.xml'
         broken.write_text(profile.read_text().replace('leaseAnnouncement', 'leaseAnnounced'))

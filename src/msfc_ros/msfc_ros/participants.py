@@ -1,0 +1,64 @@
+"""Numbers of DDS participants, so that a restarted node does not get a killed one's ports.
+
+Ports follow from the domain and the participant's number (DDSI-RTPS 9.6.2); by default a
+participant takes the first number that is free, which is that of the process just killed. In Fast
+DDS each unicast port is a queue in shared memory too. A new process makes the queue anew, while
+whoever sent to the killed one still fills the old queue, which it keeps open: nothing arrives for
+up to 3 s, and sometimes nothing at all until the sender is restarted.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msfc_ros.queues import domain_of_environment, ports_of, queue_of, queues_released
+
+NUMBERS = range(31, 0, -1)
+"""Numbers in the order in which they are tried.
+
+Others take theirs from 0 upwards. Static peers and ``ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST`` are
+looked for at 0 to 31.
+"""
+
+
+@contextmanager
+def held_participant() -> Iterator[int | None]:
+    """Choose a number that no process of this domain uses, and keep it from others' choice.
+
+    Numbers of processes that were killed come last, the latest of them after all others. Gives
+    ``None`` if every number is taken, or the domain in the environment is none. Meanwhile senders
+    are kept from hanging on killed processes, see :mod:`msfc_ros.queues`.
+    """
+    domain = domain_of_environment()
+    if domain is None:
+        yield None  # rclpy says what is wrong
+        return
+    with queues_released(domain):
+        for number in sorted(NUMBERS, key=lambda number: _made(domain, number)):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
+                try:
+                    # A name without a file: it ends with the process, however that ends.
+                    held.bind(f'\0msfc-participant-{domain}-{number}')
+                    _check_unused(domain, number)
+                except (OSError, OverflowError):
+                    continue
+                yield number
+                return
+        yield None
+
+
+def _check_unused(domain: int, number: int) -> None:
+    """Raise OSError if a process of this machine uses a participant's ports."""
+    for port in ports_of(domain, number):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(('', port))
+
+
+def _made(domain: int, number: int) -> float:
+    """Return when the queue of messages that a killed process has left was made; else 0."""
+    try:
+        return queue_of(ports_of(domain, number)[1]).stat().st_mtime
+    except OSError:
+        return 0.0
