@@ -63,9 +63,11 @@ def ros(ros_environment):
     from msfc_ros.fast_dds import use_profile
     from msfc_ros.queues import queues_released
 
-    use_profile()
+    # Messages for killed nodes stay in the sender's shared memory, here and there: in the default
+    # 512 KB no image fits between them.
+    use_profile(sends_images=True)
     rclpy.init()
-    # Tests kill nodes to which this process sends.
+    # Nor shall this process hang on a node that was killed.
     with queues_released(int(ros_environment['ROS_DOMAIN_ID'])):
         yield rclpy
     rclpy.try_shutdown()
