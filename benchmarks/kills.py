@@ -30,8 +30,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-import harness
-
 SIZE = 640, 480
 
 PATIENCE = 20.0
@@ -123,17 +121,18 @@ class Role:
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Kill listeners; return figures."""
+    from harness import describe_machine
     from msfc_demo.processes import private_environment
 
     waits: list[float] = []
     starts: list[float] = []
     stalls = 0
-    kind = ['--plain'] if options.plain else []
+    kind = 'plain' if options.plain else 'ours'
     with tempfile.TemporaryDirectory() as folder, ExitStack() as cameras:
         os.environ.update(private_environment(Path(folder)))
-        cameras.enter_context(Role('--film', str(options.rate)))
+        cameras.enter_context(Role('film', str(options.rate)))
         for _ in track(range(options.kills + 1), 'kills', console=console):
-            with Role('--listen', *kind) as listener:
+            with Role('listen', kind) as listener:
                 starts.append(listener.wait_for('subscribed', 60.0) or 60.0)
                 waited = listener.wait_for('image', PATIENCE)
                 # While an image arrives, or between two.
@@ -141,7 +140,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             if waited is None:
                 stalls += 1
                 cameras.close()
-                cameras.enter_context(Role('--film', str(options.rate)))
+                cameras.enter_context(Role('film', str(options.rate)))
             else:
                 waits.append(waited)
     figures = {
@@ -155,29 +154,31 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         f'{figures["worst_s"]:.2f} s\n'
         f'none within {PATIENCE:.0f} s: {stalls} of {options.kills}'
     )
-    return {**harness.describe_machine(), 'plain': options.plain, **figures}
+    return {**describe_machine(), 'plain': options.plain, **figures}
+
+
+def play_role(role: str, argument: str) -> None:
+    """Be one of the other processes, which have to start soon: nothing is imported for them."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    if role == 'film':
+        film(float(argument))
+    else:
+        listen(argument == 'plain')
 
 
 def main() -> int:
     """Run from the command line."""
-    parser = harness.make_parser(__doc__)
+    from harness import make_parser, run_benchmark
+
+    parser = make_parser(__doc__)
     parser.add_argument('--kills', type=int, default=100, help='how many (default 100)')
     parser.add_argument('--rate', type=float, default=20.0, help='images a second (default 20)')
     parser.add_argument('--plain', action='store_true', help='as any ROS 2 node')
-    parser.add_argument('--film', type=float, help=argparse.SUPPRESS)
-    parser.add_argument('--listen', action='store_true', help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.film or options.listen:
-        # It does not outlive the process that has started it.
-        threading.Thread(target=end_with_parent, daemon=True).start()
-    if options.film:
-        film(options.film)
-    elif options.listen:
-        listen(options.plain)
-    elif harness.run_benchmark(options, run) is None:
-        return 1
-    return 0
+    return 1 if run_benchmark(parser.parse_args(), run) is None else 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    if len(sys.argv) > 1 and sys.argv[1] in ('film', 'listen'):
+        play_role(*sys.argv[1:])
+    else:
+        sys.exit(main())
