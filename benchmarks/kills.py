@@ -57,8 +57,8 @@ def film(rate: float) -> None:
 def listen(plain: bool) -> None:
     """Be a listener: say when it has subscribed, and when the first image comes."""
     from msfc_ros.fast_dds import use_profile
+    from msfc_ros.fast_dds_queues import domain_of_environment, release_queues
     from msfc_ros.participants import held_participant
-    from msfc_ros.queues import domain_of_environment, release_queues
 
     if not plain:
         release_queues(domain_of_environment() or 0)

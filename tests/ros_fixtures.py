@@ -61,7 +61,7 @@ def ros(ros_environment):
     import rclpy
 
     from msfc_ros.fast_dds import use_profile
-    from msfc_ros.queues import queues_released
+    from msfc_ros.fast_dds_queues import queues_released
 
     # Messages for killed nodes stay in the sender's shared memory, here and there: in the default
     # 512 KB no image fits between them.

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msfc_ros.fast_dds_queues import ports_of
+
 DOMAINS = range(1, 101)
 """ROS 2 domains whose ports lie below those that Linux gives to clients."""
 
@@ -22,7 +24,7 @@ def held_domain() -> Iterator[int]:
     for domain in domains:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
             try:
-                held.bind(('', 7400 + 250 * domain + 10))
+                held.bind(('', ports_of(domain, 0)[0]))
             except OSError:
                 continue
             yield domain

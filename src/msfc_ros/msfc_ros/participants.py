@@ -4,7 +4,7 @@ Ports follow from the domain and the participant's number (DDSI-RTPS 9.6.2); by 
 participant takes the first number that is free, which is that of the process just killed. In Fast
 DDS each unicast port is a queue in shared memory too. A new process makes the queue anew, while
 whoever sent to the killed one still fills the old queue, which it keeps open: nothing arrives for
-up to 3 s, and sometimes nothing at all until the sender is restarted.
+up to 3 s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from msfc_ros.queues import domain_of_environment, ports_of, queue_of, queues_released
+from msfc_ros.fast_dds_queues import domain_of_environment, ports_of, queue_of, queues_released
 
 NUMBERS = range(31, 0, -1)
 """Numbers in the order in which they are tried.
@@ -29,7 +29,7 @@ def held_participant() -> Iterator[int | None]:
 
     Numbers of processes that were killed come last, the latest of them after all others. Gives
     ``None`` if every number is taken, or the domain in the environment is none. Meanwhile senders
-    are kept from hanging on killed processes, see :mod:`msfc_ros.queues`.
+    are kept from hanging on killed processes, see :mod:`msfc_ros.fast_dds_queues`.
     """
     domain = domain_of_environment()
     if domain is None:

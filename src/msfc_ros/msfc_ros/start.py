@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from msfc.missing import missing_modules_told
-from msfc_ros.queues import domain_of_environment, release_queues
+from msfc_ros.fast_dds_queues import domain_of_environment, release_queues
 
 WAITING = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
 """Variables by which a user says how OpenMP's threads wait."""

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
-from msfc_ros import queues as queue_files
+from msfc_ros import fast_dds_queues
 from msfc_ros.participants import NUMBERS, held_participant
 
 DOMAIN = 99
@@ -34,7 +34,7 @@ with held_participant() as number:
 def queues(monkeypatch, tmp_path):
     """Work in a domain where nobody was killed; return the folder of the queues."""
     monkeypatch.setenv('ROS_DOMAIN_ID', str(DOMAIN))
-    monkeypatch.setattr(queue_files, 'SHARED_MEMORY', tmp_path)
+    monkeypatch.setattr(fast_dds_queues, 'SHARED_MEMORY', tmp_path)
     return tmp_path
 
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from msfc_ros import queues
-from msfc_ros.queues import (
+from msfc_ros import fast_dds_queues as queues
+from msfc_ros.fast_dds_queues import (
     domain_of_environment,
     ports_of,
     queue_of,
