@@ -118,12 +118,15 @@ def ros_session(
 
     from msfc_demo.processes import NodeProcesses, private_environment
     from msfc_ros.fast_dds import use_profile
+    from msfc_ros.fast_dds_queues import domain_of_environment, queues_released
 
     with tempfile.TemporaryDirectory() as folder:
         place = logs or Path(folder)
         environment = private_environment(place)
         os.environ.update(environment)
-        with NodeProcesses(place, environment) as processes:
+        # This process would hang in sending to a node that was killed.
+        released = queues_released(domain_of_environment() or 0)
+        with NodeProcesses(place, environment) as processes, released:
             use_profile(sends_images)
             rclpy.init(args=[], **init)
             try:

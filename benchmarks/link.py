@@ -2,9 +2,9 @@
 
 Ten frames a second go over a link of 10 Mbit/s that falls to 200 kbit/s and rises to 2 Mbit/s,
 with and without ``adaptive``: with 0 and 5 % of the packets lost, with and without a TCP flow
-beside them, in one queue with it or with fair queueing. Then four edges share a narrow link, one
-of them with twice the weight. What messages of these bytes are worth, and images of the same
-bytes, is read from what ``benchmarks/link_quality.py`` wrote:
+beside them, in one queue with it, with fair queueing, and with that and small packets of TCP. Then
+four edges share a narrow link, one of them with twice the weight. What messages of these bytes are
+worth, and images of the same bytes, is read from what ``benchmarks/link_quality.py`` wrote:
 
     python benchmarks/link.py --json link.json --plot link.png             # a simulated link
     python benchmarks/link.py --hosts --json hosts.json --plot hosts.png   # nodes on two hosts
@@ -12,7 +12,7 @@ bytes, is read from what ``benchmarks/link_quality.py`` wrote:
 Simulated, the link, the edge's message sizes (``--sizes``) and TCP are models, the rest is
 what the nodes use, and the result is the same on every machine. With ``--hosts`` the nodes run in
 two network namespaces (root, ROS 2), and TCP is the kernel's; sizes and delays are those of the
-datagrams on the link between them, which is shaped. That takes 8 minutes, and less with
+datagrams on the link between them, which is shaped. That takes 11 minutes, and less with
 ``--only``. The model is small and its weights random, but its messages are as large as those of
 ``tabletop_msfc``; the four edges have 5 frames a second.
 """
@@ -65,9 +65,10 @@ class Scenario:
 SCENARIO = Scenario()
 
 HOSTS_SCENARIO = Scenario(
-    rates=((0.0, 10e6), (8.0, 200e3), (19.0, 2e6)), end=30.0, tcp=(1.0, 29.5)
+    rates=((0.0, 10e6), (8.0, 200e3), (28.0, 2e6)), end=38.0, tcp=(1.0, 37.5)
 )
-"""Shorter, as it takes the time that it takes."""
+"""Shorter, as it takes the time that it takes. What is queued when the link falls takes 5 s of it
+to drain beside TCP."""
 
 GOAL = 1.5
 """Times the idle one that the median delay is to have at most."""
@@ -100,6 +101,7 @@ class Run:
         loss: share of the packets lost.
         tcp: whether a TCP flow competes.
         fair: whether it and the messages have a queue each, and take turns.
+        segment: bytes of data and options in a packet of TCP; None for all that the link takes.
         loop: whether the edge adapts.
         messages: time, bytes and delay of each, None if it was lost.
         estimates: time, and what the edge took the link for, in bit/s.
@@ -112,6 +114,7 @@ class Run:
     loss: float
     tcp: bool
     fair: bool
+    segment: int | None
     loop: bool
     messages: list[tuple[float, int, float | None]] = field(default_factory=list)
     estimates: list[tuple[float, float]] = field(default_factory=list)
@@ -138,6 +141,7 @@ class Run:
     def name(self) -> str:
         """The conditions in words."""
         words = [f'{self.loss:.0%} lost', 'TCP' * self.tcp, 'fair queues' * self.fair]
+        words.append('small packets' * (self.segment is not None))
         return ', '.join(filter(None, words))
 
 
@@ -146,18 +150,26 @@ def message_bytes(size: int) -> int:
     return max((one for one in SIZES if one <= size), default=size)
 
 
-CONDITIONS = (
-    (0.0, False, False), (0.05, False, False),
-    (0.0, True, False), (0.05, True, False), (0.0, True, True),
+SMALL_SEGMENT = 536
+"""Bytes of data and options in a packet of TCP where they are small: what every host takes (RFC
+9293, section 3.7.1)."""
+
+CONDITIONS: tuple[tuple[float, bool, bool, int | None], ...] = (
+    (0.0, False, False, None), (0.05, False, False, None),
+    (0.0, True, False, None), (0.05, True, False, None),
+    (0.0, True, True, None), (0.0, True, True, SMALL_SEGMENT),
 )  # fmt: skip
-"""Loss, TCP, fair queueing."""
+"""Loss, TCP, fair queueing, bytes of data and options in a packet of TCP."""
+
+PACKET, AROUND_SEGMENT = 1500, 40
+"""Bytes of a packet of TCP at most, and of its headers without options."""
 
 
 def conditions(on_link: bool = False, scenario: Scenario = SCENARIO) -> Iterable[Run]:
     """Yield empty runs of all conditions."""
-    for loss, tcp, fair in CONDITIONS:
+    for condition in CONDITIONS:
         for loop in (True, False):
-            yield Run(loss, tcp, fair, loop, on_link=on_link, scenario=scenario)
+            yield Run(*condition, loop, on_link=on_link, scenario=scenario)
 
 
 def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
@@ -165,7 +177,8 @@ def simulate(run: Run, sizes: Sequence[int], fixed: int) -> Run:
     edge = Edge(fps=SCENARIO.fps, sizes=tuple(sizes) if run.loop else (fixed,), adaptive=run.loop)
     link = {'delay': SCENARIO.delay, 'limit': SCENARIO.limit}
     world = World([edge], list(SCENARIO.rates), loss=run.loss, fair=run.fair, **link)
-    flow = Tcp(world, *SCENARIO.tcp) if run.tcp else None
+    packet = run.segment + AROUND_SEGMENT if run.segment else PACKET
+    flow = Tcp(world, *SCENARIO.tcp, size=packet) if run.tcp else None
     world.run(SCENARIO.end)
     run.messages = [
         (one.at, one.size, one.delay if one.arrived is not None else None) for one in edge.samples

@@ -109,7 +109,8 @@ class _Course:
             ]
             if self._run.tcp:
                 begin, end = scenario.tcp
-                events.append((begin, lambda: stack.enter_context(tcp_flow(pair.hosts))))
+                flow = tcp_flow(pair.hosts, self._run.segment)
+                events.append((begin, lambda: stack.enter_context(flow)))
                 events.append((end, stack.close))
             for at, event in [*sorted(events, key=lambda item: item[0]), (scenario.end, None)]:
                 self._watch_until(at)

@@ -16,7 +16,9 @@ from msfc.codecs.msfc.codec import MSFC, MSFCConfig
 from msfc.detectors.torchvision import TorchvisionConfig, TorchvisionDetector
 from msfc.model import SplitModel
 from msfc.model_file import save_model
+from msfc_demo.arrangements import seldom_announced
 from msfc_demo.shaped_link import ShapedHosts
+from msfc_ros.fast_dds import PROFILE, VARIABLES
 from ros_fixtures import NodeProcess
 
 HEIGHT, WIDTH = 32, 96
@@ -62,7 +64,8 @@ class LinkPair:
     """An edge and a cloud node with a link between them; a context manager.
 
     Each has an agent beside it; that of the edge is the camera too. Diagnostics do not cross the
-    link, or they would fill it.
+    link, or they would fill it, and processes announce themselves as seldom as docs/network.md
+    says for thin links.
 
     Args:
         folder: for logs and the model.
@@ -71,11 +74,14 @@ class LinkPair:
     """
 
     def __init__(self, folder: Path, adaptive: bool, rate: int = -2) -> None:
+        profile = folder / 'fast_dds.xml'
+        profile.write_bytes(seldom_announced(PROFILE))
         environment = {
             'ROS_DOMAIN_ID': '7',  # nobody else is in there
             'ROS_LOG_DIR': str(folder),
             'OMP_NUM_THREADS': '1',
             'PYTHONUNBUFFERED': '1',
+            **dict.fromkeys(VARIABLES, str(profile)),
         }
         self._folder = folder
         self._agents: dict[str, Agent] = {}

@@ -17,8 +17,14 @@ PORT = 5001
 
 
 @contextmanager
-def tcp_flow(hosts: TwoHosts) -> Iterator[None]:
-    """Let a TCP flow send to the cloud as much as it can."""
+def tcp_flow(hosts: TwoHosts, segment: int | None = None) -> Iterator[None]:
+    """Let a TCP flow send to the cloud as much as it can.
+
+    Args:
+        hosts: between which it is.
+        segment: bytes of data and options in a packet at most (TCP_MAXSEG); None for what the
+            link takes.
+    """
     command = [sys.executable, __file__]
     taker = subprocess.Popen(
         [*hosts.cloud.prefix, *command, 'take'], stdout=subprocess.PIPE, text=True
@@ -28,9 +34,8 @@ def tcp_flow(hosts: TwoHosts) -> Iterator[None]:
         assert taker.stdout is not None
         if taker.stdout.readline() != 'ready\n':
             raise HostError('nobody takes what TCP sends')
-        processes.append(
-            subprocess.Popen([*hosts.robot.prefix, *command, 'send', hosts.cloud.address])
-        )
+        sender = [*hosts.robot.prefix, *command, 'send', hosts.cloud.address]
+        processes.append(subprocess.Popen([*sender, *([str(segment)] if segment else [])]))
         yield
     finally:
         for process in processes:
@@ -50,10 +55,12 @@ def take() -> None:
                 pass
 
 
-def send(address: str) -> None:
-    """Send zeros over TCP for ever."""
+def send(address: str, segment: str | None = None) -> None:
+    """Send zeros over TCP for ever, see :func:`tcp_flow`."""
     with socket.socket() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b'cubic')
+        if segment is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, int(segment))
         connection.connect((address, PORT))
         while True:
             connection.sendall(bytes(65_536))

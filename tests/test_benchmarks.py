@@ -185,7 +185,7 @@ def test_what_a_message_of_some_bytes_is_worth():
 def link_run(link, late=1.0, **conditions):
     """Return a run of messages of 1,404 bytes, each ``late`` times the delay of an idle link."""
     loss, tcp = conditions.get('loss', 0.0), conditions.get('tcp', False)
-    run = link.Run(loss, tcp, fair=False, loop=True, on_link=True)
+    run = link.Run(loss, tcp, fair=False, segment=None, loop=True, on_link=True)
     for tenth in range(800):
         at = tenth / 10
         rate = [bits for begin, bits in run.scenario.rates if begin <= at][-1]
