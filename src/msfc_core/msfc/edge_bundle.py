@@ -82,6 +82,7 @@ class EdgeBundle:
         check: how the graph differed from PyTorch; JSON data.
         versions: of what made it.
         folder: that it was read from.
+        files: SHA-256 of the files in it, in hexadecimal digits.
         coder: makes bytes of codes.
 
     Raises:
@@ -102,6 +103,7 @@ class EdgeBundle:
     check: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_format(self.graph_format, self.precision)
@@ -217,6 +219,7 @@ def read_bundle(folder: str | Path) -> EdgeBundle:
             check=description['check'],
             versions=description['versions'],
             folder=folder,
+            files=dict(description['files']),
         )
     except BundleError:
         raise

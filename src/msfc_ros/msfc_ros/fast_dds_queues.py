@@ -5,7 +5,8 @@ Each unicast port of a process is a queue there, ``fastrtps_port<port>``; the pr
 it finds the file unlocked a second or two later and tries to put the message's memory right. In
 Fast DDS 2.14 that never ends: the function takes a lock that it already holds, waits for a second
 in vain, and begins again. The sender, a camera say, hangs for good. Where the file is gone it
-makes the queue anew and goes on; it lacks the memory of that one message.
+makes the queue anew and goes on; it lacks the memory of that one message. Where the old queue is
+still there it waits first, a third of a second or a whole one, for its reader to show itself.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from msfc_ros.fast_dds import SHARED_MEMORY
@@ -28,6 +29,9 @@ PAUSE = 0.02
 
 GRAPH_PORTS = range(7000, 7400)
 """Ports of which each participant takes one, in whatever domain, for ``ros_discovery_info``."""
+
+FORGOTTEN = 30.0
+"""Seconds after which others no longer send to a killed process: 10 more than the lease of DDS."""
 
 LOCKS = Path('/proc/locks')
 """Where Linux lists the locks of files."""
@@ -53,7 +57,7 @@ def queue_of(port: int) -> Path:
 
 
 def release_queues(domain: int) -> list[int]:
-    """Remove the lock files that killed processes of a domain have left; return their ports.
+    """Remove what killed processes of a domain have left of their queues; return their ports.
 
     Living processes keep theirs, also those of other containers on the same shared memory.
     """
@@ -81,6 +85,44 @@ def queues_released(domain: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def dead_graph_ports_avoided() -> Iterator[None]:
+    """Keep the participant that is made meanwhile from graph ports of processes killed just now.
+
+    Fast DDS takes the first of these ports whose lock file is not locked. If a queue is there it
+    waits up to a second for its reader, then makes it anew, while others may still fill the old
+    one.
+    """
+    with ExitStack() as stack:
+        for port in GRAPH_PORTS:
+            with suppress(OSError):
+                killed = _note_of(port).stat().st_mtime
+                lock = _locked(_lock_file(port))
+                if time.time() - killed < FORGOTTEN:
+                    stack.enter_context(lock)
+                    continue
+                _note_of(port).unlink()
+                with lock:
+                    queue_of(port).unlink()
+        yield
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Make and lock a file, and remove it at the end; OSError if somebody else has locked it."""
+    with path.open('ab') as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _note_of(port: int) -> Path:
+    """Return the empty file that tells when the process of a graph port was found to be killed."""
+    return SHARED_MEMORY / f'msfc_killed_port{port}'
 
 
 def _lock_file(port: int) -> Path:
@@ -119,11 +161,15 @@ def _locked_files() -> set[str]:
 
 
 def _release(port: int) -> bool:
-    """Remove a lock file unless somebody holds it; return whether it is gone."""
+    """Remove a queue and its lock file unless somebody holds it; return whether that is gone."""
     path = _lock_file(port)
     try:
         with path.open('rb') as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if port in GRAPH_PORTS:
+                _note_of(port).touch()
+            else:
+                queue_of(port).unlink(missing_ok=True)
             path.unlink()
     except OSError:
         return False

@@ -36,6 +36,7 @@ from msfc_ros.diagnostics import (
     work_findings,
 )
 from msfc_ros.fast_dds import use_profile
+from msfc_ros.fast_dds_queues import dead_graph_ports_avoided
 from msfc_ros.lifecycle import BackgroundLifecycleNode
 from msfc_ros.parameters import declare
 from msfc_ros.participants import held_participant
@@ -466,7 +467,8 @@ def run(
 def _run(make_node: Callable[[], ManagedNode], stop: threading.Event) -> int:
     """Create a node and spin it; return the exit status."""
     try:
-        node = make_node()
+        with dead_graph_ports_avoided():
+            node = make_node()
     except (ValueError, ParameterException, RCLError) as error:
         get_logger('msfc').fatal(f'cannot start: {error}')
         return 1

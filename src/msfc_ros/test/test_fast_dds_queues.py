@@ -8,6 +8,8 @@ import pytest
 
 from msfc_ros import fast_dds_queues as queues
 from msfc_ros.fast_dds_queues import (
+    FORGOTTEN,
+    dead_graph_ports_avoided,
     domain_of_environment,
     ports_of,
     queue_of,
@@ -78,8 +80,8 @@ def test_living_processes_keep_their_files(folder, hold, monkeypatch, tmp_path, 
     process.wait()
     assert release_queues(DOMAIN) == [ports_of(DOMAIN, 1)[1]]
     assert not path.exists()
-    # The queue stays: it tells the next one which ports to leave alone.
-    assert queue.exists()
+    # Else senders wait for its reader before they make it anew.
+    assert not queue.exists()
 
 
 def test_other_domains_are_left_alone(folder):
@@ -125,3 +127,74 @@ def test_watch(folder, monkeypatch):
 def test_folder_without_shared_memory(folder):
     os.rmdir(folder)
     assert release_queues(DOMAIN) == []
+
+
+def test_graph_ports_of_processes_killed_just_now_are_avoided(folder, hold):
+    for port in (7001, 7002, 7005):
+        (folder / f'fastrtps_port{port}').touch()
+        (folder / f'fastrtps_port{port}_el').touch()
+    assert sorted(release_queues(DOMAIN)) == [7001, 7002, 7005]
+    # In the meantime somebody else has taken one of them.
+    hold(folder / 'fastrtps_port7002_el')
+    held_elsewhere = pytest.raises(BlockingIOError)
+    long_ago = time.time() - 2 * FORGOTTEN
+    os.utime(folder / 'msfc_killed_port7005', (long_ago, long_ago))
+    for _ in range(2):
+        with dead_graph_ports_avoided():
+            locks = {path.name for path in folder.glob('*_el')}
+            with (folder / 'fastrtps_port7001_el').open('rb') as file, held_elsewhere:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert locks == {'fastrtps_port7001_el', 'fastrtps_port7002_el'}
+        assert [path.name for path in folder.glob('*_el')] == ['fastrtps_port7002_el']
+    assert sorted(path.name for path in folder.iterdir()) == [
+        'fastrtps_port7001', 'fastrtps_port7002', 'fastrtps_port7002_el',
+        'msfc_killed_port7001', 'msfc_killed_port7002',
+    ]  # fmt: skip
+
+
+PARTICIPANT = """
+import sys
+from msfc_ros import fast_dds_queues as queues
+import rclpy
+queues.release_queues(queues.domain_of_environment())
+rclpy.init()
+with queues.dead_graph_ports_avoided():
+    node = rclpy.create_node('killed')
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.dds
+def test_a_new_participant_does_not_take_the_place_of_a_killed_one(ros_environment):
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, '-c', PARTICIPANT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        process.stdout.readline()
+        return process, locked_graph_ports(process.pid)
+
+    first, ports = start()
+    assert len(ports) == 1
+    first.kill()
+    first.communicate()
+    second, others = start()
+    second.kill()
+    second.communicate()
+    assert len(others) == 1
+    assert others != ports
+
+
+def locked_graph_ports(pid):
+    """Return the graph ports of a process, by the files that it has locked."""
+    inodes = {
+        int(fields[5].rpartition(':')[2])
+        for fields in map(str.split, queues.LOCKS.read_text().splitlines())
+        if fields[1] == 'FLOCK' and fields[4] == str(pid)
+    }
+    return {
+        port
+        for port in queues.GRAPH_PORTS
+        if (path := queue_of(port).with_name(f'fastrtps_port{port}_el')).exists()
+        and path.stat().st_ino in inodes
+    }

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
-from msfc_ros import fast_dds_queues
+from msfc_ros import fast_dds_queues, participants
 from msfc_ros.participants import NUMBERS, held_participant
 
 DOMAIN = 99
@@ -35,6 +35,7 @@ def queues(monkeypatch, tmp_path):
     """Work in a domain where nobody was killed; return the folder of the queues."""
     monkeypatch.setenv('ROS_DOMAIN_ID', str(DOMAIN))
     monkeypatch.setattr(fast_dds_queues, 'SHARED_MEMORY', tmp_path)
+    monkeypatch.setattr(participants, 'SHARED_MEMORY', tmp_path)
     return tmp_path
 
 
@@ -73,6 +74,27 @@ def test_queues_of_killed_processes_come_last(queues):
     # When there is no other, that which was made the longest ago.
     (queues / queue(NUMBERS[-1])).touch()
     assert held() == NUMBERS[-2]
+
+
+def test_number_of_a_killed_process_comes_last_without_its_queue(queues):
+    """Senders remove a dead queue and go on to fill it."""
+    script = (
+        'from msfc_ros import participants; import os, pathlib\n'
+        f'participants.SHARED_MEMORY = pathlib.Path({str(queues)!r})\n'
+        'with participants.held_participant() as number:\n'
+        '    print(number, flush=True)\n'
+        '    os.kill(os.getpid(), 9)\n'
+    )
+    killed = [
+        int(subprocess.run([sys.executable, '-c', script], capture_output=True, text=True).stdout)
+        for _ in range(2)
+    ]
+    assert killed == [NUMBERS[0], NUMBERS[1]]
+    with ExitStack() as stack:
+        others = [stack.enter_context(held_participant()) for _ in NUMBERS]
+    assert others == [*NUMBERS[2:], *killed]
+    # Those have ended in order.
+    assert held() == NUMBERS[0]
 
 
 @pytest.mark.parametrize('domain', ['', '0'])

@@ -18,6 +18,8 @@ from msfc.preprocessing import Pixels
 sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
+from msfc.pipeline.compiled_graphs import compile_graph  # noqa: E402
+
 HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'f32'}
 """OpenVINO's names of precisions, in ``int8`` of what is left in floating point. One that a
 processor does not have it replaces by float32."""
@@ -72,8 +74,9 @@ class OpenVinoGraph:
         if threads and name == 'CPU':
             settings['INFERENCE_NUM_THREADS'] = threads
         try:
-            model = core.read_model(bundle.graph)
-            self._compiled = core.compile_model(model, name, settings)
+            self._compiled = compile_graph(
+                core, bundle.graph, bundle.files, name, settings
+            )
             (output,) = self._compiled.outputs
         except (RuntimeError, ValueError) as error:
             raise BundleError(
