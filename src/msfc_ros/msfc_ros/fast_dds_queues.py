@@ -5,8 +5,7 @@ Each unicast port of a process is a queue there, ``fastrtps_port<port>``; the pr
 it finds the file unlocked a second or two later and tries to put the message's memory right. In
 Fast DDS 2.14 that never ends: the function takes a lock that it already holds, waits for a second
 in vain, and begins again. The sender, a camera say, hangs for good. Where the file is gone it
-makes the queue anew and goes on; it lacks the memory of that one message. Where the old queue is
-still there it waits first, a third of a second or a whole one, for its reader to show itself.
+makes the queue anew and goes on; it lacks the memory of that one message.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def queue_of(port: int) -> Path:
 
 
 def release_queues(domain: int) -> list[int]:
-    """Remove what killed processes of a domain have left of their queues; return their ports.
+    """Remove the lock files that killed processes of a domain have left; return their ports.
 
     Living processes keep theirs, also those of other containers on the same shared memory.
     """
@@ -161,15 +160,13 @@ def _locked_files() -> set[str]:
 
 
 def _release(port: int) -> bool:
-    """Remove a queue and its lock file unless somebody holds it; return whether that is gone."""
+    """Remove a lock file unless somebody holds it; return whether it is gone."""
     path = _lock_file(port)
     try:
         with path.open('rb') as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if port in GRAPH_PORTS:
                 _note_of(port).touch()
-            else:
-                queue_of(port).unlink(missing_ok=True)
             path.unlink()
     except OSError:
         return False
