@@ -166,7 +166,9 @@ def _release(port: int) -> bool:
         with path.open('rb') as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if port in GRAPH_PORTS:
-                _note_of(port).touch()
+                # It may be another user's.
+                with suppress(OSError):
+                    _note_of(port).touch()
             path.unlink()
     except OSError:
         return False

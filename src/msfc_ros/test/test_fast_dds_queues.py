@@ -152,6 +152,13 @@ def test_graph_ports_of_processes_killed_just_now_are_avoided(folder, hold):
     ]  # fmt: skip
 
 
+def test_lock_file_goes_where_no_note_can_be_taken(folder):
+    (folder / 'fastrtps_port7003_el').touch()
+    (folder / 'msfc_killed_port7003').symlink_to(folder / 'missing' / 'file')
+    assert release_queues(DOMAIN) == [7003]
+    assert not (folder / 'fastrtps_port7003_el').exists()
+
+
 PARTICIPANT = """
 import sys
 from msfc_ros import fast_dds_queues as queues
