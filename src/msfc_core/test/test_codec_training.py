@@ -68,7 +68,7 @@ def test_distillation_trains_the_codec_alone(distilled) -> None:
     losses = set(log[-1]) - {'step', 'iteration', 'learning_rate'}
     assert losses == {
         'loss', 'loss_features', 'loss_objectness', 'loss_anchors', 'loss_classes', 'loss_boxes',
-        'loss_masks', 'loss_rate',
+        'loss_masks', 'loss_rate', 'loss_entropy',
     }
     figures = json.loads((distilled / 'distil' / 'figures.json').read_text())
     assert figures[0]['payload_bytes'] > 0
@@ -246,6 +246,30 @@ def test_more_training_begins_with_the_prices_of_before(tmp_path) -> None:
     again.rebuild(pyramid)
     again.after_step()
     assert (again.control.log_price > cheap).all()
+
+
+def test_entropy_losses_teach_the_entropy_model_alone_at_every_rate(tmp_path) -> None:
+    training = make_training(tmp_path)
+    pyramid = {f'p{k}': torch.randn(2, 16, 256 >> k, 256 >> k) for k in range(2, 7)}
+    training.begin(0, 0)
+    training.rebuild(pyramid)
+    (loss,) = training.entropy_losses().values()
+    loss.backward()
+    taught = {name for name, p in training.codec.named_parameters() if p.grad is not None}
+    others = {name for name in taught if not name.startswith(('entropy.', 'analysis.hyper.'))}
+    assert taught and not others
+    # Every rate has parameters of its own, and bits.
+    gradient = training.codec.entropy.hyper_scale.grad
+    assert gradient is not None and bool((gradient.abs().sum(1) > 0).all())
+    assert not training.entropy_losses()  # they are of one iteration
+
+
+def test_an_encoder_alone_leaves_the_entropy_model(tmp_path) -> None:
+    training = make_training(tmp_path, trains='encoder')
+    pyramid = {f'p{k}': torch.randn(2, 16, 256 >> k, 256 >> k) for k in range(2, 7)}
+    training.begin(0, 0)
+    training.rebuild(pyramid)
+    assert not training.entropy_losses()
 
 
 def test_answers_come_in_the_order_of_the_seed(distilled) -> None:

@@ -223,6 +223,9 @@ def test_dear_bits_make_an_image_count_less() -> None:
     assert cheap == pytest.approx(1, rel=1e-4)
     price = control.cost(torch.tensor([800.0]), torch.tensor([0]))
     assert float(price) * dear < 1
+    half = control.weight(torch.tensor([0, 1]), balance=0.5)
+    assert half.square().tolist() == pytest.approx([dear, cheap])
+    assert control.weight(torch.tensor([0, 1]), balance=0.0).tolist() == [1.0, 1.0]
 
 
 def test_gains_learn_faster(answers) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from msfc.codecs.learned import LearnedCodec
+from msfc.codecs.learned.codec import level_sizes
 from msfc.detectors.base import TeacherDetector
 from msfc.model import SplitModel
 from msfc.training.batches import Batch, epoch_order, iteration_seed
@@ -113,6 +114,7 @@ class CodecTraining(nn.Module):
         self.iteration, self.seed = 0, 0
         self.rank, self.world_size = 0, 1
         self._sent: list[tuple[Tensor, Tensor, int]] = []
+        self._codes: list[Tensor] = []
 
     @property
     def codec(self) -> LearnedCodec:
@@ -136,10 +138,32 @@ class CodecTraining(nn.Module):
 
     def compress(self, pyramid: Pyramid, rates: Tensor) -> tuple[Pyramid, Tensor]:
         """Return the rebuilt levels, normalised, and the price of each image's bits, N."""
-        normalised, coded = self.codec.compress(pyramid, rates)
-        cells = coded.values.shape[-2] * coded.values.shape[-1]
+        code = self.codec.analyse(pyramid)
+        normalised, coded = self.codec.through(code, level_sizes(pyramid), rates)
+        if self.teaches_entropy:
+            self._codes.append(code.detach())
+        cells = code.shape[-2] * code.shape[-1]
         self._sent.append((coded.sent, rates, cells))
         return normalised, self.control.cost(coded.bits, rates)
+
+    @property
+    def teaches_entropy(self) -> bool:
+        """Whether the entropy model is trained: an encoder is fitted to one that stays."""
+        return self.step.trains != 'encoder'
+
+    def entropy_losses(self) -> dict[str, Tensor]:
+        """Return the bits of this iteration's codes at every rate, over what they are meant to be.
+
+        They teach the entropy model alone. Those of one rate an image, by their price, are too
+        few: bits of the dear rates cost next to nothing, and were 40 % more than they had to be.
+        """
+        codes, self._codes = self._codes, []
+        known, losses = self.codec.settings.rates, []
+        for code in codes:
+            rates = torch.arange(known, device=code.device).repeat_interleave(len(code))
+            scaled = self.codec.scaled(code.repeat(known, 1, 1, 1), rates).detach()
+            losses.append(self.control.relative(self.codec.count(scaled, rates).bits, rates))
+        return {'loss_entropy': torch.cat(losses).mean()} if losses else {}
 
     def rebuild(self, pyramid: Pyramid) -> tuple[Pyramid, Tensor]:
         """Return the rebuilt pyramid at rates of this iteration, and the bits' mean price."""
@@ -154,7 +178,8 @@ class CodecTraining(nn.Module):
         for sent, rates, cells in self._sent:
             self.control.observe(sent, rates, cells, max(1.0, self._slack ** (1 - done)))
         self._sent.clear()
-        if self.step.trains != 'encoder':
+        self._codes.clear()
+        if self.teaches_entropy:
             self.codec.entropy.project()
         if self.average is not None:
             kept = min(self.step.average, (self.iteration + 1) / (self.iteration + 20))
@@ -162,7 +187,7 @@ class CodecTraining(nn.Module):
             for mean, now in pairs:
                 if now.requires_grad:
                     mean.lerp_(now, 1 - kept)
-            if self.step.trains != 'encoder':
+            if self.teaches_entropy:
                 self.average.entropy.project()
 
     @torch.no_grad()
@@ -173,7 +198,7 @@ class CodecTraining(nn.Module):
             for now, mean in pairs:
                 now.copy_(mean)
         self.codec.analysis.price.copy_(self.control.log_price.exp())
-        if self.step.trains != 'encoder':  # receivers' tables stay as they are
+        if self.teaches_entropy:  # receivers' tables stay as they are
             self.codec.entropy.settle()
             self.codec.typical_bytes.copy_(self.control.bits_per_cell / 8)
 
@@ -222,14 +247,14 @@ class DistillObjective(nn.Module):
             pyramid, goal = goal_pyramid(state.codec, some)
             normalised, costs = state.compress(pyramid, rates[indices])
             rebuilt = state.codec.synthesis.restored(normalised)
-            weights = state.control.weight(rates[indices]) / len(answers)
+            weights = state.control.weight(rates[indices], self.settings.balance) / len(answers)
             for k, answer in enumerate(some):
                 losses = self.losses(
                     *(_one(part, k) for part in (normalised, rebuilt, goal)), [answer], rng
                 )
                 for name, loss in {**losses, 'rate': costs[k]}.items():
                     total[f'loss_{name}'] = total.get(f'loss_{name}', 0.0) + weights[k] * loss
-        return total
+        return {**total, **state.entropy_losses()}
 
 
 def _one(pyramid: Pyramid, index: int) -> Pyramid:

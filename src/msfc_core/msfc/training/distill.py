@@ -59,6 +59,8 @@ class DistillSettings:
         most_price: of 1,000 bits, where a target out of reach ends.
         noise: share of noisy symbols in the bits that are paid for, the rest is of rounded ones.
             Noise alone overstates the bits of sparse symbols, rounding alone hides their gradient.
+        balance: how much less an image counts, the more its rate's bits cost: 0 not at all, which
+            favours the cheapest rates, 1 in full, which favours the dearest.
     """
 
     features: float = 0.2
@@ -74,11 +76,12 @@ class DistillSettings:
     distance_first: float = 0
     most_price: float = 10.0
     noise: float = 0.5
+    balance: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             samples = name in ('proposals', 'detections')
-            shares = ('crop', 'background', 'noise')
+            shares = ('crop', 'background', 'noise', 'balance')
             high = 1.0 if name in shares else 1e9 if name == 'distance_first' else 1000
             low = 1e-6 if name == 'most_price' else 1 if samples else 0
             check_number(value, name, low, high)
@@ -343,7 +346,7 @@ class RateControl(nn.Module):
         """
         return self.log_price.exp()[rates] * bits / 1000
 
-    def weight(self, rates: Tensor) -> Tensor:
+    def weight(self, rates: Tensor, balance: float = 1.0) -> Tensor:
         """Return what each image's loss counts, N: less, the more its rate's bits cost.
 
         Every rate trains the same networks. Unweighted, the dear bits of the cheapest rates
@@ -351,9 +354,14 @@ class RateControl(nn.Module):
 
         Args:
             rates: rate of each image, N.
+            balance: see :class:`DistillSettings`.
         """
         meant = torch.tensor(self.targets, device=rates.device) / 1000
-        return (1 / (1 + self.log_price.exp() * meant))[rates]
+        return (1 + self.log_price.exp() * meant).pow(-balance)[rates]
+
+    def relative(self, bits: Tensor, rates: Tensor) -> Tensor:
+        """Return the bits of each image over those that its rate is meant to take, N."""
+        return bits / torch.tensor(self.targets, device=rates.device)[rates]
 
     @torch.no_grad()
     def observe(

@@ -85,6 +85,7 @@ class TrainingObjective(nn.Module):
                 rebuilt, _ = self.model.require_codec()(pyramid)
             else:
                 rebuilt, extra['loss_rate'] = self.rates.rebuild(pyramid)
+                extra.update(self.rates.entropy_losses())
             if self.step.feature_weight:
                 distance = feature_distance(rebuilt, pyramid)
                 extra['loss_features'] = self.step.feature_weight * distance

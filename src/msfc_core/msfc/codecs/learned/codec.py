@@ -161,7 +161,7 @@ class LearnedCodec(FeatureCodec):
         if rate is not None:
             normalised, coded = self.compress(pyramid, rates)
             return self.synthesis.restored(normalised), coded.bits
-        scaled = self._scaled(self.analyse(pyramid), rates)
+        scaled = self.scaled(self.analyse(pyramid), rates)
         return self.synthesise(self._received(scaled, rates), level_sizes(pyramid)), None
 
     def compress(self, pyramid: Pyramid, rates: Tensor) -> tuple[Pyramid, Coded]:
@@ -176,13 +176,29 @@ class LearnedCodec(FeatureCodec):
             (:meth:`~msfc.codecs.learned.transforms.Synthesis.restored` takes them), and what was
             coded.
         """
-        scaled = self._scaled(self.analyse(pyramid), rates)
-        coded = self.entropy(scaled, self.analysis.hyper(scaled), rates)
-        received = self._received(coded.values, rates)
-        return self.synthesis.normalised(received, level_sizes(pyramid)), coded
+        return self.through(self.analyse(pyramid), level_sizes(pyramid), rates)
 
-    def _scaled(self, code: Tensor, rates: Tensor) -> Tensor:
+    def through(
+        self, code: Tensor, sizes: Mapping[str, Size], rates: Tensor
+    ) -> tuple[Pyramid, Coded]:
+        """Send codes and rebuild; see :meth:`compress`.
+
+        Args:
+            code: what :meth:`analyse` returns, N x C' x h x w.
+            sizes: height and width in cells of the levels.
+            rates: the rate of each image, N int64.
+        """
+        coded = self.count(self.scaled(code, rates), rates)
+        return self.synthesis.normalised(self._received(coded.values, rates), sizes), coded
+
+    def scaled(self, code: Tensor, rates: Tensor) -> Tensor:
+        """Return codes, N x C' x h x w, times the gains of the rate of each, N int64."""
         return code.float() * self.analysis.log_gain[rates].exp()[:, :, None, None]
+
+    def count(self, scaled: Tensor, rates: Tensor) -> Coded:
+        """Round what :meth:`scaled` returns, and count its bits."""
+        coded: Coded = self.entropy(scaled, self.analysis.hyper(scaled), rates)
+        return coded
 
     def _received(self, values: Tensor, rates: Tensor) -> Tensor:
         received = values * self.inverse_gain[rates][:, :, None, None]
