@@ -17,6 +17,8 @@ from rich.console import Console
 pytest.importorskip('rclpy', reason='ROS 2 is not in this environment')
 
 from msfc.codecs.learned import LearnedCodec, LearnedConfig
+from msfc.model import SplitModel
+from msfc.model_file import load_model
 from msfc.simulation.scene import Frame
 from msfc.types import Instances
 
@@ -370,3 +372,46 @@ def test_what_is_left_out_of_an_entropy_model_is_not_used():
         hyper = made.hyper.second.weight.grad
         assert bool(hyper.any()) == variant.hyper
         assert (before > 0).all()
+
+
+@pytest.fixture
+def eight_rates() -> LearnedCodec:
+    config = LearnedConfig(
+        channels=32, code_channels=4, slices=(2, 2), hyper_channels=2, rates=8, context_width=4,
+        hidden_width=4, hyper_width=4, analysis_widths=(8, 8), synthesis_widths=(8, 8, 8, 8),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LearnedCodec(config).eval()
+
+
+def test_a_codec_of_one_rate_sends_what_the_whole_one_sends_at_it(eight_rates):
+    ablation = load('training_ablation')
+    with torch.no_grad():
+        for name, parameter in eight_rates.named_parameters():
+            if 'rate_' in name:
+                parameter.uniform_(-1, 1)
+    pyramid = {f'p{k}': torch.randn(1, 32, 128 >> k, 128 >> k) for k in range(2, 7)}
+    single = ablation.one_rate(eight_rates, 3).eval()
+    with torch.no_grad():
+        rebuilt, whole = single.compress(pyramid, torch.tensor([0]))
+        wanted, coded = eight_rates.compress(pyramid, torch.tensor([3]))
+    assert float(whole.sent) == pytest.approx(float(coded.sent))
+    for level, features in rebuilt.items():
+        torch.testing.assert_close(features, wanted[level])
+
+
+def test_every_ablation_of_the_training_is_one_that_can_be_run(
+    eight_rates, model_directory, tmp_path
+):
+    ablation = load('training_ablation')
+    detector = load_model(model_directory).detector
+    options = argparse.Namespace(
+        model='small', output=tmp_path, iterations=10, bytes=[10.0 * k for k in range(1, 9)]
+    )
+    for variant in ablation.VARIANTS:
+        plan = ablation.experiment(variant, SplitModel(detector, eight_rates), options)
+        codec = load_model(plan.start_from).require_codec()
+        assert codec.settings.rates == len(plan.steps[0].byte_targets)
+        assert sum(codec.settings.slices) == codec.settings.code_channels
+    with pytest.raises(ValueError, match='small has no learned codec'):
+        ablation.experiment(ablation.VARIANTS[0], SplitModel(detector), options)
