@@ -159,16 +159,17 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     chosen = [one for one in VARIANTS if not options.only or one.name in options.only]
     for variant in chosen:
         made = trained(variant, load_model(options.model), options, console).eval()
-        rates = RATES if variant.rate is None else (0,)
+        rates = RATES if variant.rate is None else (0,)  # of the codec that was trained
         rows = measure(
             dataset, [Uncompressed(made.detector), *(Coded(made, rate) for rate in rates)], ids,
             replicates=0,
         )
-        for rate, row in zip(('', *rates), rows, strict=True):
+        for rate, row in zip((None, *rates), rows, strict=True):
             figures = row.to_dict()
             results.append({'variant': variant.name, 'rate': rate, **figures})
             table.add_row(
-                variant.name, str(rate), f'{figures["payload_bytes"] or 0:.0f}',
+                variant.name, '' if rate is None else str(rate),
+                f'{figures["payload_bytes"] or 0:.0f}',
                 f'{100 * figures["box_map"]["value"]:.1f}',
                 f'{100 * figures["mask_map"]["value"]:.1f}',
             )
@@ -199,6 +200,8 @@ def main() -> int:
     options = parser.parse_args()
     if min(options.iterations, options.images, options.threads) < 1:
         parser.error('iterations, images and threads must be at least 1')
+    if len(options.bytes) <= max(RATES):
+        parser.error(f'--bytes names the bytes of all rates, at least {max(RATES) + 1} of them')
     return 0 if harness.run_benchmark(options, run) else 1
 
 

@@ -154,8 +154,9 @@ class CodecTraining(nn.Module):
     def entropy_losses(self) -> dict[str, Tensor]:
         """Return the bits of this iteration's codes at every rate, over what they are meant to be.
 
-        They teach the entropy model alone. Those of one rate an image, by their price, are too
-        few: bits of the dear rates cost next to nothing, and were 40 % more than they had to be.
+        They teach the entropy model and its hyper-analysis alone. Those of one rate an image, by
+        their price, are too few: bits of the dear rates cost next to nothing, and were 40 % more
+        than they had to be.
         """
         codes, self._codes = self._codes, []
         known, losses = self.codec.settings.rates, []
