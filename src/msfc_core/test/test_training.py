@@ -796,11 +796,14 @@ class TestExperiment:
         assert (step.trains, step.objective) == ('codec', 'distill')
         assert step.byte_targets == sorted(step.byte_targets)
 
-    @pytest.mark.parametrize('name', ['tabletop_detector', 'tools_bench'])
-    def test_experiments_that_train_a_detector_on_are_read(self, name):
+    @pytest.mark.parametrize(('name', 'start', 'trains'), [
+        ('tabletop_detector', 'runs/tabletop/detector', ['detector'] * 4),
+        ('tools_bench', 'tabletop_detector', ['detector', 'codec']),
+    ])
+    def test_experiments_that_train_a_detector_on_are_read(self, name, start, trains):
         experiment = load_experiment(HERE.parents[2] / 'experiments' / f'{name}.yaml')
-        assert experiment.start_from == 'tabletop_detector'
-        assert {step.trains for step in experiment.steps} == {'detector'}
+        assert experiment.start_from == start
+        assert [step.trains for step in experiment.steps] == trains
         assert experiment.augment.faults > 0
 
     def test_weights_can_be_named_where_the_detector_has_a_file(self, tmp_path):
